@@ -1,0 +1,374 @@
+"""The initializers: they wrap a base and choose better places for its values.
+
+Keras asks more of an initializer than to fill a tensor: it clones, seeds and
+serializes it, and tells it the axes of its kernel. All that is `_Organizer`'s.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_parewire.diagnostics import matrix_strengths, mean_variance
+from keras_parewire.kernels import Layout, Tensor, check_axes, kernel_layout
+from keras_parewire.rewiring import (
+    check_count,
+    check_dtype,
+    check_exponent,
+    finite_values,
+    rewire_kernel,
+)
+from keras_parewire.seeding import (
+    Seed,
+    check_seed,
+    derive_seed,
+    keep_random_state,
+)
+
+SeedGenerator = keras.random.SeedGenerator
+
+
+# `EinsumDense`, and so the attention layers, hands its axes to instances of
+# `VarianceScaling` only, as `from_config` of the initializer's config, its seed
+# and the axes. Nothing else of that class is used here.
+class _Organizer(keras.initializers.VarianceScaling):
+    """An initializer that organises the weights of a base initializer."""
+
+    def __init__(
+        self,
+        base: Any,
+        input_axes: Sequence[int] | None,
+        output_axes: Sequence[int] | None,
+        seed: Seed,
+    ) -> None:
+        axes = check_axes(input_axes, output_axes)
+        seed = check_seed(seed)
+        with keep_random_state() if seed is not None else nullcontext():
+            self.base = _get_base(base)
+        # Without a seed of its own it takes the base's, so that it draws no
+        # more seeds than the base alone: runs with and without us stay paired.
+        super().__init__(
+            seed=getattr(self.base, "seed", None) if seed is None else seed,
+            input_axes=axes[0],
+            output_axes=axes[1],
+        )
+        self._given_seed = seed
+        self._complete_base = self._complete()
+
+    def _complete(self) -> Any:
+        """The base, told what it was not: its seed and its axes."""
+        base = self.base
+        told: dict[str, Any] = {}
+        if (
+            self._given_seed is not None
+            and _has_seed(base)
+            and base.get_config()["seed"] is None
+        ):
+            told["seed"] = self.seed
+        if (
+            self.input_axes is not None
+            and isinstance(base, keras.initializers.VarianceScaling)
+            and (base.input_axes is None or base.output_axes is None)
+        ):
+            told = {
+                "seed": base.seed,
+                **told,
+                "input_axes": self.input_axes,
+                "output_axes": self.output_axes,
+            }
+        return _replace(base, **told) if told else base
+
+    def _layout(self, shape: Sequence[int]) -> Layout:
+        return kernel_layout(shape, self.input_axes, self.output_axes)
+
+    def _sample(
+        self, base: Any, shape: Sequence[int], dtype: str | None
+    ) -> Tensor:
+        """Draws from `base`, with what Keras leaves unchecked checked."""
+        if isinstance(base, np.ndarray):
+            dtype = dtype or keras.config.floatx()
+            sample = ops.convert_to_tensor(base, dtype)
+        else:
+            sample = base(shape, dtype=dtype)
+        if tuple(sample.shape) != tuple(shape):
+            raise ValueError(
+                "`base` must give a tensor of the kernel's shape. Received: "
+                f"a tensor of shape {tuple(sample.shape)} for shape={shape}"
+            )
+        check_dtype(sample)
+        return sample
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "base": keras.saving.serialize_keras_object(self.base),
+            "input_axes": self.input_axes,
+            "output_axes": self.output_axes,
+            "seed": keras.saving.serialize_keras_object(self._given_seed),
+        }
+
+
+@keras.saving.register_keras_serializable(
+    package="keras_parewire", name="PARewired"
+)
+class PARewired(_Organizer):
+    """Initializer that rewires a base by preferential attachment (PA).
+
+    It draws a kernel from `base` and keeps every value, bit for bit, but
+    rearranges them such that the strengths of its neurons (the sums of their
+    weights) vary less. The output neurons are visited one by one, then the
+    input neurons. The weights of the neuron visited are handed out to the
+    neurons of the other side in ascending order, and those are drawn without
+    replacement with probabilities proportional to `P ** exponent`,
+
+    `P = strengths + abs(min(strengths)) + 1`,
+
+    where the strengths are those over the neurons visited so far. The
+    strongest neuron thus tends to get the smallest weight.
+
+    Examples:
+
+    >>> # Standalone usage:
+    >>> initializer = PARewired("orthogonal", seed=0)
+    >>> values = initializer(shape=(64, 32))
+
+    >>> # Usage in a Keras layer:
+    >>> initializer = PARewired(keras.initializers.HeNormal())
+    >>> layer = keras.layers.Dense(3, kernel_initializer=initializer)
+
+    Args:
+        base: The initializer to draw from: anything `keras.initializers.get`
+            takes (a name, config, class, instance or function), or the values
+            themselves as an array or tensor. Defaults to `"orthogonal"`.
+        exponent: Number, 0 or more, of the attachment probability. 1 is the
+            paper's rule, 0 a uniform shuffle, `float("inf")` greedy by
+            strength. Defaults to 1.
+        block_size: Integer, 1 or more. How many neurons are rewired on one
+            snapshot of the strengths. Defaults to 1, the paper's rule.
+        input_axes: List of integers, the kernel axes that number the input
+            neurons. By default kernels are `(..., in, out)`, except that
+            `EinsumDense` and the attention layers name their own. A base that
+            scales with the fans (`VarianceScaling` and its kin) and has no
+            axes of its own is given these.
+        output_axes: List of integers, the kernel axes that number the output
+            neurons. Given together with `input_axes`.
+        seed: A Python integer, a `keras.random.SeedGenerator` or None. It
+            seeds the rewiring, by a stream of its own, and also an unseeded
+            base. None takes the base's seed. Note that an initializer seeded
+            with an integer or None produces the same values on every call; to
+            get different ones, use a `SeedGenerator`.
+
+    Call arguments:
+        shape: Shape of the kernel, of rank 2 or more.
+        dtype: Optional floating-point dtype, passed to the base.
+
+    Raises:
+        ValueError: If an argument is out of range, `base` cannot be
+            interpreted; when called, if the rank is below 2, the axes are not
+            a partition of the kernel's, or the base gives another shape, NaN,
+            infinite or non-float weights.
+        TypeError: If an argument is of the wrong type.
+
+    Reference:
+
+    - [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
+    """
+
+    def __init__(
+        self,
+        base: Any = "orthogonal",
+        *,
+        exponent: float = 1.0,
+        block_size: int = 1,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+        seed: Seed = None,
+    ) -> None:
+        self.exponent = check_exponent(exponent)
+        self.block_size = check_count(block_size, "block_size")
+        super().__init__(base, input_axes, output_axes, seed)
+
+    def __call__(
+        self, shape: Sequence[int], dtype: str | None = None
+    ) -> Tensor:
+        layout = self._layout(shape)
+        sample = self._sample(self._complete_base, shape, dtype)
+        return rewire_kernel(
+            sample, layout, self.exponent, self.block_size, self.seed
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "exponent": self.exponent,
+            "block_size": self.block_size,
+        }
+
+
+@keras.saving.register_keras_serializable(
+    package="keras_parewire", name="StrengthStabilized"
+)
+class StrengthStabilized(_Organizer):
+    """Initializer that picks the base's draw with the most even strengths.
+
+    It draws `candidates` kernels from `base` and returns the one whose neurons'
+    strengths (the sums of their weights) vary least: the one with the lowest
+    `strength_variance`. It can be used alone or under the rewiring, as
+    `PARewired(StrengthStabilized("orthogonal"))`.
+
+    Examples:
+
+    >>> # Standalone usage:
+    >>> initializer = StrengthStabilized("orthogonal", candidates=10, seed=0)
+    >>> values = initializer(shape=(64, 32))
+
+    >>> # Usage in a Keras layer:
+    >>> initializer = StrengthStabilized("he_normal", candidates=10)
+    >>> layer = keras.layers.Dense(3, kernel_initializer=initializer)
+
+    Args:
+        base: The initializer to draw from: anything `keras.initializers.get`
+            takes (a name, config, class, instance or function). The first
+            candidate is the base's own draw; for the others a base with a seed
+            is re-created with seeds derived from it. If the base's draws do
+            not differ there is one candidate, and a warning. Defaults to
+            `"orthogonal"`.
+        candidates: Integer, 1 or more. How many kernels are drawn. Defaults to
+            100, the paper's number.
+        input_axes: List of integers, the kernel axes that number the input
+            neurons; see `PARewired`.
+        output_axes: List of integers, the kernel axes that number the output
+            neurons. Given together with `input_axes`.
+        seed: A Python integer, a `keras.random.SeedGenerator` or None. It
+            seeds the candidates, and also an unseeded base. None takes the
+            base's seed. Note that an initializer seeded with an integer or
+            None produces the same values on every call; to get different
+            ones, use a `SeedGenerator`.
+
+    Call arguments:
+        shape: Shape of the kernel, of rank 2 or more.
+        dtype: Optional floating-point dtype, passed to the base.
+
+    Raises:
+        ValueError: If an argument is out of range, `base` cannot be
+            interpreted; when called, if the rank is below 2, the axes are not
+            a partition of the kernel's, or the base gives another shape, NaN,
+            infinite or non-float weights.
+        TypeError: If an argument is of the wrong type.
+
+    Reference:
+
+    - [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
+    """
+
+    def __init__(
+        self,
+        base: Any = "orthogonal",
+        candidates: int = 100,
+        *,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+        seed: Seed = None,
+    ) -> None:
+        self.candidates = check_count(candidates, "candidates")
+        super().__init__(base, input_axes, output_axes, seed)
+
+    def __call__(
+        self, shape: Sequence[int], dtype: str | None = None
+    ) -> Tensor:
+        layout = self._layout(shape)
+        bases = self._candidate_bases()
+        best = self._sample(next(bases), shape, dtype)
+        lowest = _strength_variance(best, layout)
+        for number, base in enumerate(bases, start=1):
+            sample = self._sample(base, shape, dtype)
+            variance = _strength_variance(sample, layout)
+            if not isinstance(variance, float):  # Traced.
+                best = ops.where(variance < lowest, sample, best)
+                lowest = ops.minimum(variance, lowest)
+                continue
+            if number == 1 and variance == lowest and _equal(sample, best):
+                warnings.warn(
+                    "`StrengthStabilized` needs a base whose draws differ. Its "
+                    "only draw is used. Received: "
+                    f"base={self.base!r}",
+                    stacklevel=2,
+                )
+                break
+            if variance < lowest:
+                best, lowest = sample, variance
+        return best
+
+    def _candidate_bases(self) -> Iterator[Any]:
+        base = self._complete_base
+        seed = self.seed
+        repeats = _has_seed(base) and not isinstance(base.seed, SeedGenerator)
+        if repeats and isinstance(seed, SeedGenerator):
+            base, repeats = _replace(base, seed=seed), False
+        yield base
+        for number in range(1, self.candidates):
+            if repeats:
+                yield _replace(base, seed=derive_seed(seed, number))
+            else:
+                yield base
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "candidates": self.candidates}
+
+
+# What Keras serializes that is no class; `initializers.get` cannot read it.
+_NO_CLASSES = ("function", "__lambda__", "__numpy__", "__tensor__")
+
+
+def _get_base(base: Any) -> Any:
+    """The base as a callable, or as an array of its values."""
+    given = base
+    if isinstance(base, dict) and base.get("class_name") in _NO_CLASSES:
+        base = keras.saving.deserialize_keras_object(base)
+    if ops.is_tensor(base) or isinstance(base, np.ndarray):
+        # Keras would hide the values in a closure that it cannot serialize.
+        return ops.convert_to_numpy(base)
+    try:
+        base = keras.initializers.get(base)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "`base` must be something `keras.initializers.get` can interpret, "
+            f"an array or a tensor. Received: base={given!r}"
+        ) from error
+    if base is None:
+        raise ValueError("`base` must be an initializer. Received: base=None")
+    return base
+
+
+def _replace(base: Any, **changes: Any) -> Any:
+    return base.__class__.from_config({**base.get_config(), **changes})
+
+
+def _has_seed(base: Any) -> bool:
+    """Whether a base can be re-created with another seed."""
+    return (
+        isinstance(base, keras.initializers.Initializer)
+        and hasattr(base, "seed")
+        and "seed" in base.get_config()
+    )
+
+
+def _strength_variance(sample: Tensor, layout: Layout) -> float | Tensor:
+    """A float, or a tensor if `sample` is being traced."""
+    values = finite_values(sample)
+    if values is not None:
+        pair = matrix_strengths(layout.to_matrix(values, np))
+        return float(mean_variance(pair, np))
+    matrix = ops.cast(layout.to_matrix(sample, ops), "float32")
+    return mean_variance(
+        (ops.sum(matrix, axis=1), ops.sum(matrix, axis=0)), ops
+    )
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return np.array_equal(
+        ops.convert_to_numpy(one), ops.convert_to_numpy(other)
+    )

@@ -1,0 +1,175 @@
+"""Rewiring of a given kernel, by whichever engine fits it."""
+
+import math
+import numbers
+import operator
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_parewire import host, rule
+from keras_parewire.kernels import Layout, Tensor, kernel_layout
+from keras_parewire.seeding import Noise, Seed, check_seed
+
+
+def rewire(
+    kernel: Tensor,
+    *,
+    exponent: float = 1.0,
+    block_size: int = 1,
+    input_axes: Sequence[int] | None = None,
+    output_axes: Sequence[int] | None = None,
+    seed: Seed = None,
+) -> Tensor:
+    """Rearranges a kernel's weights by preferential attachment (PA).
+
+    The values stay, bit for bit; only their places change, such that the
+    neurons' strengths vary less. See `PARewired` for the rule.
+
+    Example:
+
+    >>> kernel = keras.random.normal((64, 32), seed=0)
+    >>> rewired = rewire(kernel, seed=0)
+    >>> strength_variance(kernel) > 5 * strength_variance(rewired)
+    True
+
+    Args:
+        kernel: Floating-point tensor, array or variable of rank 2 or more,
+            `(..., in, out)` unless axes are given.
+        exponent: Number, 0 or more, of the attachment probability. 1 is the
+            paper's rule, 0 a uniform shuffle, `float("inf")` greedy by
+            strength. Defaults to 1.
+        block_size: Integer, 1 or more. How many neurons are rewired on one
+            snapshot of the strengths. Defaults to 1, the paper's rule.
+        input_axes: List of integers, the axes that number the input neurons.
+        output_axes: List of integers, the axes that number the output neurons.
+        seed: An integer, a `keras.random.SeedGenerator`, or None for a new
+            draw. The same integer gives the same result on every backend.
+
+    Returns:
+        A new tensor of the same shape and dtype.
+
+    Raises:
+        ValueError: If the kernel's rank is below 2, its dtype is not floating
+            point, it holds NaN or infinite weights, the axes are not a
+            partition of its axes, or another argument is out of range.
+        TypeError: If an argument is of the wrong type.
+
+    Reference:
+
+    - [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
+    """
+    exponent = check_exponent(exponent)
+    block_size = check_count(block_size, "block_size")
+    seed = check_seed(seed)
+    kernel = ops.convert_to_tensor(kernel)
+    layout = kernel_layout(kernel.shape, input_axes, output_axes)
+    if seed is None:
+        # As Keras seeds an unseeded initializer.
+        seed = random.randint(1, 10**9)
+    return rewire_kernel(kernel, layout, exponent, block_size, seed)
+
+
+def rewire_kernel(
+    kernel: Tensor,
+    layout: Layout,
+    exponent: float,
+    block_size: int,
+    seed: int | keras.random.SeedGenerator,
+) -> Tensor:
+    """Rewires a tensor read through `layout`, and chooses the engine.
+
+    Values at hand go through NumPy, traced ones through `keras.ops`.
+    """
+    dtype = check_dtype(kernel)
+    if getattr(kernel, "is_meta", False):
+        return kernel  # PyTorch's placeholders have no values to rearrange.
+    noise = Noise(seed, exponent)
+    values = finite_values(kernel)
+    if values is None:
+        matrix = layout.to_matrix(kernel, ops)
+        inputs, outputs = layout.matrix_shape
+        by_outputs = noise.draw((outputs - 1, inputs))
+        by_inputs = noise.draw((inputs - 1, outputs))
+        matrix = rule.rewire_matrix(
+            matrix,
+            (
+                ops.convert_to_tensor(by_outputs, "float32"),
+                ops.convert_to_tensor(by_inputs, "float32"),
+            ),
+            exponent,
+            block_size,
+        )
+        return layout.to_kernel(matrix, ops)
+    matrix = layout.to_matrix(values, np)
+
+    def draw(shape: tuple[int, int]) -> np.ndarray:
+        array: np.ndarray = ops.convert_to_numpy(noise.draw(shape))
+        return array
+
+    matrix = host.rewire_matrix(matrix, draw, exponent, block_size)
+    return ops.convert_to_tensor(layout.to_kernel(matrix, np), dtype)
+
+
+def finite_values(tensor: Tensor) -> np.ndarray | None:
+    """Returns the values of `tensor`, or None while it is being traced.
+
+    Raises:
+        ValueError: If some are NaN or infinite.
+    """
+    try:
+        values: np.ndarray = ops.convert_to_numpy(tensor)
+    except (TypeError, NotImplementedError):
+        # JAX' and TensorFlow's ways of saying so; Keras has none.
+        return None
+    if not np.isfinite(values).all():
+        raise ValueError(
+            "A kernel must hold finite weights. Received: a kernel of shape "
+            f"{values.shape} with {np.isnan(values).sum()} NaN and "
+            f"{np.isinf(values).sum()} infinite weights"
+        )
+    return values
+
+
+def check_dtype(kernel: Tensor) -> str:
+    """Returns the dtype of `kernel`, which must be floating point."""
+    dtype: str = keras.backend.standardize_dtype(kernel.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        raise ValueError(
+            "A kernel must be of a floating-point dtype to be rewired. "
+            f"Received: dtype={dtype}"
+        )
+    return dtype
+
+
+def check_exponent(exponent: Any) -> float:
+    """Returns `exponent` as a float, 0 or more."""
+    if not isinstance(exponent, numbers.Real):
+        raise TypeError(
+            f"`exponent` must be a number. Received: exponent={exponent!r}"
+        )
+    if math.isnan(exponent) or exponent < 0:
+        raise ValueError(
+            "`exponent` must be 0 or more (`float('inf')` is allowed). "
+            f"Received: exponent={exponent}"
+        )
+    return float(exponent)
+
+
+def check_count(count: Any, name: str) -> int:
+    """Returns `count` as an integer, 1 or more."""
+    try:
+        checked = operator.index(count)
+    except TypeError as error:
+        raise TypeError(
+            f"`{name}` must be an integer. Received: {name}={count!r}"
+        ) from error
+    if checked < 1:
+        raise ValueError(
+            f"`{name}` must be 1 or more. Received: {name}={count}"
+        )
+    return checked

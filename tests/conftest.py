@@ -1,0 +1,43 @@
+"""One process tests one backend: the one `KERAS_BACKEND` names."""
+
+import os
+
+# Eight devices on one CPU, for JAX to shard over; read when it is imported.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8"
+)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("Agg")
+keras.config.disable_traceback_filtering()
+
+
+def pytest_report_header():
+    return f"keras {keras.__version__} on {keras.backend.backend()}"
+
+
+def pytest_make_parametrize_id(config, val, argname):
+    return f"{argname}={val}" if isinstance(val, int | float | str) else None
+
+
+def pytest_runtest_setup(item):
+    for mark in item.iter_markers("backend"):
+        if keras.backend.backend() not in mark.args:
+            pytest.skip(f"is about {' and '.join(mark.args)}")
+
+
+@pytest.fixture(autouse=True)
+def random_seed():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def kernel():
+    """A float32 matrix of 48 inputs and 32 outputs."""
+    return np.random.default_rng(0).standard_normal((48, 32), np.float32)

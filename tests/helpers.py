@@ -1,0 +1,44 @@
+"""What several tests need."""
+
+import contextlib
+from unittest import mock
+
+import numpy as np
+from keras import ops
+
+from keras_parewire import host, rule
+
+
+def bits(kernel):
+    """The bits of a kernel's values, which tell `-0.0` from `0.0`."""
+    values = np.ascontiguousarray(ops.convert_to_numpy(kernel))
+    return values.view(f"u{values.itemsize}")
+
+
+def assert_same(one, other):
+    """The same values in the same places, bit for bit."""
+    np.testing.assert_array_equal(bits(one), bits(other))
+
+
+def assert_permutation(one, other):
+    """The same values in any places, bit for bit."""
+    np.testing.assert_array_equal(
+        np.sort(bits(one), axis=None), np.sort(bits(other), axis=None)
+    )
+
+
+@contextlib.contextmanager
+def recorded_engines():
+    """Yields a list of the engines as they are called: "host" or "rule"."""
+    calls = []
+
+    def recording(module, name):
+        def rewire_matrix(*args, **kwargs):
+            calls.append(name)
+            return original(*args, **kwargs)
+
+        original = module.rewire_matrix
+        return mock.patch.object(module, "rewire_matrix", rewire_matrix)
+
+    with recording(host, "host"), recording(rule, "rule"):
+        yield calls
