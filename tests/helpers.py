@@ -8,10 +8,12 @@ from keras import ops
 
 from keras_parewire import host, rule
 
+as_array = ops.convert_to_numpy
+
 
 def bits(kernel):
     """The bits of a kernel's values, which tell `-0.0` from `0.0`."""
-    values = np.ascontiguousarray(ops.convert_to_numpy(kernel))
+    values = np.ascontiguousarray(as_array(kernel))
     return values.view(f"u{values.itemsize}")
 
 

@@ -1,0 +1,23 @@
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(script, *arguments):
+    process = subprocess.run(
+        [sys.executable, EXAMPLES / script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def test_quickstart(tmp_path):
+    arguments = ["--seeds", 2, "--epochs", 1, "--out", tmp_path]
+    output = run("quickstart.py", *arguments)
+    assert "mean ± standard deviation of 2 seeds" in output
+    assert "its predictions agree" in output
+    assert (tmp_path / "quickstart.png").stat().st_size > 10_000

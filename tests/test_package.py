@@ -1,0 +1,110 @@
+import ast
+import doctest
+import os
+import re
+import subprocess
+import sys
+from importlib import import_module, metadata
+from pathlib import Path
+
+import keras
+import pytest
+
+import keras_parewire
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(keras_parewire.__file__).parent
+MODULES = sorted(path.stem for path in PACKAGE.glob("[!_]*.py"))
+BACKENDS = {"tensorflow", "jax", "torch"}
+
+
+def test_the_backend_is_the_one_asked_for():
+    # Without it, Keras takes the one of its configuration file.
+    assert keras.backend.backend() == os.environ["KERAS_BACKEND"]
+
+
+def test_public_names():
+    assert sorted(keras_parewire.__all__) == [
+        "PARewired",
+        "StrengthStabilized",
+        "rewire",
+        "strength_variance",
+        "strengths",
+    ]
+    for name in keras_parewire.__all__:
+        assert getattr(keras_parewire, name).__doc__
+
+
+def test_dependencies_are_keras_and_numpy():
+    required = [
+        re.match(r"[\w-]+", requirement).group()
+        for requirement in metadata.requires("keras_parewire")
+        if "extra ==" not in requirement
+    ]
+    assert sorted(required) == ["keras", "numpy"]
+
+
+@pytest.mark.parametrize("module", [*MODULES, "__init__"])
+def test_imports(module):
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module)
+    roots = {name.split(".")[0] for name in imported}
+    allowed = {"keras", "numpy", "keras_parewire"} | sys.stdlib_module_names
+    assert roots <= allowed
+    assert not any(name.startswith("keras.src") for name in imported)
+
+
+def test_import_loads_nothing_heavy():
+    # What Keras loads for itself is its own affair.
+    code = "import sys, {}; print(*sys.modules)"
+    loaded, keras_loaded = (
+        set(
+            subprocess.run(
+                [sys.executable, "-c", code.format(module)],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.split()
+        )
+        for module in ("keras_parewire", "keras")
+    )
+    watched = BACKENDS | {"matplotlib"}
+    assert loaded & watched == keras_loaded & watched
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name):
+    module = import_module(f"keras_parewire.{name}")
+    names = {**vars(keras_parewire), "keras": keras}
+    results = doctest.testmod(module, extraglobs=names)
+    assert results.failed == 0
+    if name in ("initializers", "rewiring", "diagnostics"):
+        assert results.attempted > 0
+
+
+def fences(path):
+    return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+def test_readme_examples(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = fences(ROOT / "README.md")
+    assert blocks
+    names = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+
+
+def test_continuous_integration_finds_the_test_command():
+    commands = re.findall(
+        r"^.*python tests/run_backends.py$",
+        (ROOT / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    assert len(commands) == 1
+    assert commands[0].startswith("python3 -m venv .venv && ")
