@@ -13,7 +13,13 @@ from keras import ops
 
 from keras_parewire import host, rule
 from keras_parewire.kernels import Layout, Tensor, kernel_layout
-from keras_parewire.seeding import Noise, Seed, check_seed
+from keras_parewire.seeding import (
+    Seed,
+    check_seed,
+    concrete_seed,
+    host_noise,
+    traced_noise,
+)
 
 
 def rewire(
@@ -88,31 +94,22 @@ def rewire_kernel(
     dtype = check_dtype(kernel)
     if getattr(kernel, "is_meta", False):
         return kernel  # PyTorch's placeholders have no values to rearrange.
-    noise = Noise(seed, exponent)
     values = finite_values(kernel)
-    if values is None:
-        matrix = layout.to_matrix(kernel, ops)
-        inputs, outputs = layout.matrix_shape
-        by_outputs = noise.draw((outputs - 1, inputs))
-        by_inputs = noise.draw((inputs - 1, outputs))
-        matrix = rule.rewire_matrix(
-            matrix,
-            (
-                ops.convert_to_tensor(by_outputs, "float32"),
-                ops.convert_to_tensor(by_inputs, "float32"),
-            ),
-            exponent,
-            block_size,
-        )
-        return layout.to_kernel(matrix, ops)
-    matrix = layout.to_matrix(values, np)
-
-    def draw(shape: tuple[int, int]) -> np.ndarray:
-        array: np.ndarray = ops.convert_to_numpy(noise.draw(shape))
-        return array
-
-    matrix = host.rewire_matrix(matrix, draw, exponent, block_size)
-    return ops.convert_to_tensor(layout.to_kernel(matrix, np), dtype)
+    number = concrete_seed(seed)
+    if number is None:
+        draw = traced_noise(seed, exponent)
+    else:
+        draw = host_noise(number, exponent)
+    if values is not None and number is not None:
+        matrix = layout.to_matrix(values, np)
+        matrix = host.rewire_matrix(matrix, draw, exponent, block_size)
+        return ops.convert_to_tensor(layout.to_kernel(matrix, np), dtype)
+    inputs, outputs = layout.matrix_shape
+    shapes = (outputs - 1, inputs), (inputs - 1, outputs)
+    noise = [ops.convert_to_tensor(draw(shape), "float32") for shape in shapes]
+    matrix = layout.to_matrix(kernel, ops)
+    matrix = rule.rewire_matrix(matrix, noise, exponent, block_size)
+    return layout.to_kernel(matrix, ops)
 
 
 def finite_values(tensor: Tensor) -> np.ndarray | None:

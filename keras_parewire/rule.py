@@ -31,6 +31,7 @@ Reference:
 - [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -41,7 +42,7 @@ from keras_parewire.kernels import Tensor
 
 def rewire_matrix(
     matrix: Tensor,
-    noise: tuple[Tensor, Tensor],
+    noise: Sequence[Tensor],
     exponent: float = 1.0,
     block_size: int = 1,
 ) -> Tensor:
@@ -49,10 +50,10 @@ def rewire_matrix(
 
     Args:
         matrix: Floating-point tensor of shape `(inputs, outputs)`.
-        noise: One float32 tensor a pass, of shapes `(outputs - 1, inputs)` and
-            `(inputs - 1, outputs)`: samples of `Exp(1)`, raised to
-            `1 / max(exponent, 1)`. A pass' first row stays in place and needs
-            none.
+        noise: A pair of float32 tensors, one a pass, of shapes
+            `(outputs - 1, inputs)` and `(inputs - 1, outputs)`: samples of
+            `Exp(1)`, raised to `1 / max(exponent, 1)`. A pass' first row stays
+            in place and needs none.
         exponent: Of the attachment probability, 0 or more.
         block_size: How many rows share one snapshot of the strengths.
 
@@ -79,62 +80,58 @@ def _rewire_rows(
     block_size = min(block_size, visited - 1)
     blocks = -(-(visited - 1) // block_size)
     padding = ((0, blocks * block_size - (visited - 1)), (0, 0))
-    in_blocks = (blocks, block_size, others)
-    # Where each row of a block starts when the block is one flat vector.
-    starts = ops.reshape(ops.arange(block_size) * others, (block_size, 1))
+    # A block of one row goes without an axis for its rows: on TensorFlow,
+    # every operation less in the loop shows.
+    single = block_size == 1
+    in_block = (others,) if single else (block_size, others)
+    starts = ops.expand_dims(ops.arange(block_size) * others, 1)
+    empty = ops.zeros(block_size * others, wide)
 
     def visit(strengths: Tensor, block: tuple[Tensor, Tensor]) -> Any:
         weights, noise = block
-        strengths = ops.cast(strengths[0], "float32")
-        clocks = noise / attachment(strengths, exponent, ops)
-        places = ops.cast(ops.argsort(clocks, axis=1), starts.dtype) + starts
-        placed = ops.scatter_update(
-            ops.zeros(block_size * others, wide),
-            ops.reshape(places, (-1, 1)),
-            ops.reshape(weights, (-1,)),
-        )
-        placed = ops.reshape(placed, (block_size, others))
-        strengths = strengths + sum_rows(ops.cast(placed, "float32"))
-        return as_carry(strengths), placed
-
-    # TensorFlow's `scan` wants a step's output to be like its carry in shape
-    # and dtype, hence a copy of the strengths for each row of a block.
-    def as_carry(strengths: Tensor) -> Tensor:
-        strengths = ops.cast(strengths, wide)
-        return ops.broadcast_to(strengths, (block_size, others))
+        strengths = ops.cast(strengths, "float32")
+        clocks = noise / attachment(strengths, ops.min(strengths), exponent)
+        places = _argsort(clocks)
+        if not single:
+            places = ops.reshape(places + starts, (-1,))
+        placed = ops.scatter_update(empty, ops.expand_dims(places, 1), weights)
+        placed = ops.reshape(placed, in_block)
+        total = ops.cast(placed, "float32")
+        if not single:
+            total = sum_rows(total)
+        return ops.cast(strengths + total, wide), placed
 
     ascending = ops.pad(_sort_rows(rows[1:]), padding)
-    noise = ops.pad(noise, padding)
-    _, placed = ops.scan(
-        visit,
-        as_carry(ops.cast(rows[0], "float32")),
-        (ops.reshape(ascending, in_blocks), ops.reshape(noise, in_blocks)),
-    )
-    placed = ops.reshape(placed, (blocks * block_size, others))
-    placed = ops.concatenate([rows[:1], placed[: visited - 1]], axis=0)
-    return ops.cast(placed, dtype)
+    ascending = ops.reshape(ascending, (blocks, -1))
+    noise = ops.reshape(ops.pad(noise, padding), (blocks, *in_block))
+    # TensorFlow's `scan` wants a step's output to be like its carry in shape
+    # and dtype: every row of a block has a copy of the strengths.
+    strengths = ops.broadcast_to(rows[0], in_block)
+    _, placed = ops.scan(visit, strengths, (ascending, noise))
+    placed = ops.reshape(placed, (-1, others))[: visited - 1]
+    return ops.cast(ops.concatenate([rows[:1], placed], axis=0), dtype)
 
 
-def attachment(strengths: Tensor, exponent: float, xp: Any) -> Tensor:
-    """`P ** min(exponent, 1)`; `xp` is `numpy` or `keras.ops`."""
+def attachment(strengths: Tensor, weakest: Tensor, exponent: float) -> Tensor:
+    """`P ** min(exponent, 1)`, of arrays or tensors."""
     # The `+ 1` is the authors': it keeps every probability above zero.
-    attachment = strengths + xp.abs(xp.min(strengths)) + 1.0
+    attachment = strengths + (abs(weakest) + 1.0)
     return attachment if exponent >= 1 else attachment**exponent
 
 
 def sum_rows(rows: Tensor) -> Tensor:
-    """Sums an array or tensor over axis 0, by halves.
+    """Sums an array or tensor over axis 0, which is kept, by halves.
 
     The order of a floating-point sum shows in its last bits, and every backend
     has an order of its own. This one is the same everywhere.
     """
-    count, odd = rows.shape[0], 0.0
-    while count > 1:
+    odd = None
+    while (count := rows.shape[0]) > 1:
         if count % 2:
-            odd = odd + rows[count - 1]
-        count //= 2
-        rows = rows[:count] + rows[count : 2 * count]
-    return rows[0] + odd
+            last = rows[count - 1 :]
+            odd = last if odd is None else odd + last
+        rows = rows[: count // 2] + rows[count // 2 : count // 2 * 2]
+    return rows if odd is None else rows + odd
 
 
 def _sort_rows(rows: Tensor) -> Tensor:
@@ -145,15 +142,39 @@ def _sort_rows(rows: Tensor) -> Tensor:
     """
     dtype = keras.backend.standardize_dtype(rows.dtype)
     bits = ops.view(rows, "int64" if dtype == "float64" else "int32")
-    bits = ops.sort(mirror_negatives(bits, ops), axis=1)
-    return ops.view(mirror_negatives(bits, ops), dtype)
+    bits = ops.sort(_mirror_negatives(bits), axis=1)
+    return ops.view(_mirror_negatives(bits), dtype)
 
 
-def mirror_negatives(bits: Tensor, xp: Any) -> Tensor:
+def _argsort(clocks: Tensor) -> Tensor:
+    """The stable order of non-negative float32 numbers in each row.
+
+    XLA sorts integers four times faster than pairs of a number and its place.
+    So on JAX the order is found digit by digit: non-negative floats order like
+    their bits, and each digit is sorted in one integer with the column it came
+    from below it.
+    """
+    others = clocks.shape[-1]
+    column_bits = (others - 1).bit_length()
+    if keras.backend.backend() != "jax" or column_bits > 15:
+        return ops.argsort(clocks, axis=-1)
+    digit_bits = 31 - column_bits
+    columns = ops.arange(others, dtype="int32")
+
+    def order(digits: Tensor) -> Tensor:
+        keys = ops.bitwise_or(ops.left_shift(digits, column_bits), columns)
+        return ops.bitwise_and(ops.sort(keys, axis=-1), 2**column_bits - 1)
+
+    bits = ops.view(clocks, "int32")
+    low = order(ops.bitwise_and(bits, 2**digit_bits - 1))
+    high = ops.take_along_axis(ops.right_shift(bits, digit_bits), low, axis=-1)
+    return ops.take_along_axis(low, order(high), axis=-1)
+
+
+def _mirror_negatives(bits: Tensor) -> Tensor:
     """Turns the bits of floats into integers of the same order, and back.
 
     Floats are stored as sign and magnitude, so negative ones run backwards.
-    `xp` is `numpy` or `keras.ops`.
     """
     magnitude = 2**63 - 1 if "int64" in str(bits.dtype) else 2**31 - 1
-    return xp.where(bits < 0, xp.bitwise_xor(bits, magnitude), bits)
+    return ops.where(bits < 0, ops.bitwise_xor(bits, magnitude), bits)

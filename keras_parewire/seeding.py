@@ -3,7 +3,7 @@
 import contextlib
 import operator
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import keras
@@ -13,6 +13,8 @@ from keras import ops
 from keras_parewire.kernels import Tensor
 
 Seed: TypeAlias = int | keras.random.SeedGenerator | None
+
+Draw = Callable[[tuple[int, int]], Tensor]
 
 # Keeps our streams apart from all that others make from the same seed: a base
 # drawn with the same integer would otherwise be correlated with its rewiring.
@@ -52,38 +54,45 @@ def keep_random_state() -> Iterator[None]:
         random.setstate(state)
 
 
-class Noise:
-    """The noise of `rule.py`, drawn shape after shape.
+def concrete_seed(seed: int | keras.random.SeedGenerator) -> int | None:
+    """Returns the integer to seed the next draw, or None while it is traced."""
+    if isinstance(seed, int):
+        return seed
+    try:
+        state = ops.convert_to_numpy(seed.next())
+    except (TypeError, NotImplementedError):
+        return None
+    return derive_seed(*state.tolist())
 
-    With an integer seed it comes from NumPy, so that it is the same on every
-    backend, compiled or not. A `SeedGenerator` may be a traced value; its noise
-    comes from `keras.random`.
 
-    Args:
-        seed: An `int` or a `keras.random.SeedGenerator`.
-        exponent: The exponent of the attachment probability.
+def host_noise(seed: int, exponent: float) -> Draw:
+    """Returns a function that draws the noise of `rule.py`, shape after shape.
+
+    It comes from NumPy, so that it is the same on every backend, compiled or
+    not. How it is cut into shapes does not matter.
     """
+    generator = np.random.Generator(np.random.PCG64(_sequence(seed)))
+    power = 1.0 / max(exponent, 1.0)
 
-    def __init__(self, seed: int | keras.random.SeedGenerator, exponent: float):
-        self._seed = seed
-        self._power = 1.0 / max(exponent, 1.0)
-        if isinstance(seed, int):
-            self._generator = np.random.Generator(
-                np.random.PCG64(_sequence(seed))
-            )
+    def draw(shape: tuple[int, int]) -> np.ndarray:
+        # Drawn in float64, since small float32 samples are coarse. Of 65,536
+        # samples about 30 pairs are equal all the same; their order is that of
+        # their columns.
+        noise = generator.standard_exponential(shape).astype(np.float32)
+        return noise if power == 1.0 else noise**power
 
-    def draw(self, shape: tuple[int, int]) -> Tensor:
-        """Returns float32 noise: an array, or with a generator a tensor."""
-        if isinstance(self._seed, int):
-            # Drawn in float64, since float32 samples tie more often.
-            noise = self._generator.standard_exponential(shape)
-            noise = noise.astype(np.float32)
-        else:
-            uniform = keras.random.uniform(
-                shape, dtype="float32", seed=self._seed
-            )
-            noise = -ops.log(1.0 - uniform)
-        return noise if self._power == 1.0 else noise**self._power
+    return draw
+
+
+def traced_noise(seed: keras.random.SeedGenerator, exponent: float) -> Draw:
+    """As `host_noise`, for a seed that has no value yet."""
+    power = 1.0 / max(exponent, 1.0)
+
+    def draw(shape: tuple[int, int]) -> Tensor:
+        uniform = keras.random.uniform(shape, dtype="float32", seed=seed)
+        return (-ops.log(1.0 - uniform)) ** power
+
+    return draw
 
 
 def _sequence(seed: int, *path: int) -> np.random.SeedSequence:

@@ -36,7 +36,7 @@ def _clocked_pass(rows, noise, exponent, block_size):
     strengths = rows[0].astype(np.float32)
     for start in range(1, len(rows), block_size):
         block = rows[start : start + block_size]
-        attachment = strengths + abs(strengths.min()) + np.float32(1)
+        attachment = strengths + (abs(strengths.min()) + np.float32(1))
         for row, clocks in zip(block, noise[start - 1 :], strict=False):
             clocks = clocks / attachment ** np.float32(min(exponent, 1))
             row[np.argsort(clocks, kind="stable")] = np.sort(row)

@@ -7,19 +7,16 @@ from keras import ops
 from scipy.stats import ks_2samp
 
 from keras_parewire import host, rewire, rule, strengths
-from keras_parewire.seeding import Noise
+from keras_parewire.seeding import host_noise
 
 EXPONENTS = [0.0, 0.5, 1.0, 3.0, float("inf")]
 SHAPES = [(48, 32), (7, 300), (300, 7), (2, 2), (1, 9), (9, 1), (1, 1)]
 
 
 def make_noise(shape, exponent, seed=0):
-    noise = Noise(seed, exponent)
+    draw = host_noise(seed, exponent)
     inputs, outputs = shape
-    return (
-        noise.draw((outputs - 1, inputs)),
-        noise.draw((inputs - 1, outputs)),
-    )
+    return draw((outputs - 1, inputs)), draw((inputs - 1, outputs))
 
 
 def by_rule(matrix, noise, *args):
@@ -73,6 +70,25 @@ def test_blocks_agree_with_the_oracle(block_size):
     assert_same(by_host(matrix, noise, 1.0, block_size), expected)
 
 
+@pytest.mark.parametrize("block_size", [1, 3])
+@pytest.mark.parametrize("slab", [1, 100, 2**20])
+def test_slabs_and_threads_change_nothing(
+    kernel, monkeypatch, block_size, slab
+):
+    noise = make_noise(kernel.shape, 1.0)
+    expected = by_host(kernel, noise, 1.0, block_size)
+    monkeypatch.setattr(host, "_SLAB", slab)
+    assert_same(by_host(kernel, noise, 1.0, block_size), expected)
+    monkeypatch.setattr(host, "_THREADED", 0)
+    assert_same(by_host(kernel, noise, 1.0, block_size), expected)
+
+
+def test_errors_of_the_thread_are_raised(kernel, monkeypatch):
+    monkeypatch.setattr(host, "_THREADED", 0)
+    with pytest.raises(ZeroDivisionError):
+        host.rewire_matrix(kernel, lambda shape: 1 / 0, 1.0, 1)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_engines_keep_every_bit(dtype):
     if dtype == "float64" and keras.backend.backend() == "jax":
@@ -115,13 +131,27 @@ def test_law_is_the_published_one(shape, exponent):
         assert ks_2samp(published[side], other[side]).pvalue < 1e-6
 
 
+@pytest.mark.parametrize("others", [2, 3, 300, 32768, 32769, 70000])
+def test_argsort_is_stable(others):
+    clocks = np.random.default_rng(0).standard_exponential((3, others))
+    clocks = clocks.astype(np.float32)
+    clocks[1, ::2] = clocks[1, 0]
+    clocks[2] = np.round(clocks[2], 1)
+    expected = np.argsort(clocks, axis=1, kind="stable")
+    for row, order in zip(clocks, expected, strict=True):
+        found = rule._argsort(ops.convert_to_tensor(row))
+        np.testing.assert_array_equal(found, order)
+    found = rule._argsort(ops.convert_to_tensor(clocks))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_law_of_the_draw():
     # One row over two neurons of strengths 3 and 0: the first neuron is drawn
     # first, and gets the smaller weight, with probability P0 / (P0 + P1).
     matrix = np.array([[3.0, 0.0], [-1.0, 1.0]], np.float32)
     first = []
     for seed in range(4000):
-        draw = Noise(seed, 1.0).draw
+        draw = host_noise(seed, 1.0)
         rows = matrix.copy()
         host._rewire_rows(rows, draw, 1.0, 1)
         first.append(rows[1, 0] == -1.0)
