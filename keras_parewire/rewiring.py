@@ -101,9 +101,10 @@ def rewire_kernel(
     else:
         draw = host_noise(number, exponent)
     if values is not None and number is not None:
-        matrix = layout.to_matrix(values, np)
-        matrix = host.rewire_matrix(matrix, draw, exponent, block_size)
-        return ops.convert_to_tensor(layout.to_kernel(matrix, np), dtype)
+        # One name, so that no copy of a large kernel outlives its use.
+        values = layout.to_matrix(values, np)
+        values = host.rewire_matrix(values, draw, exponent, block_size)
+        return ops.convert_to_tensor(layout.to_kernel(values, np), dtype)
     inputs, outputs = layout.matrix_shape
     shapes = (outputs - 1, inputs), (inputs - 1, outputs)
     noise = [ops.convert_to_tensor(draw(shape), "float32") for shape in shapes]

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,13 @@ def run(script, *arguments):
     )
     assert process.returncode == 0, process.stderr
     return process.stdout
+
+
+def test_benchmark_measures_memory():
+    output = run("benchmark.py", "--task", "rewire", "--shape", 4096, 4096)
+    measured = json.loads(output.splitlines()[-1])
+    assert measured["seconds"] > 0
+    assert 2 < measured["kernels"] < 4
 
 
 def test_quickstart(tmp_path):

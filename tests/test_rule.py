@@ -131,6 +131,29 @@ def test_law_is_the_published_one(shape, exponent):
         assert ks_2samp(published[side], other[side]).pvalue < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("others", "runs"), [(64, 300), (1024, 200), (65536, 60)]
+)
+def test_law_of_a_pass_over_wide_rows(others, runs):
+    rows = np.random.default_rng(0).standard_normal((5, others), np.float32)
+    generator = np.random.default_rng(1)
+
+    def variance(rows):
+        return rows.sum(axis=0, dtype=np.float64).var(ddof=1)
+
+    def ours(seed):
+        visited = rows.copy()
+        host._rewire_rows(visited, host_noise(seed, 1.0), 1.0, 1)
+        return visited
+
+    published = [
+        variance(reference._published_pass(rows, generator, 1.0))
+        for _ in range(runs)
+    ]
+    sample = [variance(ours(seed)) for seed in range(runs)]
+    assert ks_2samp(published, sample).pvalue > 0.01
+
+
 @pytest.mark.parametrize("others", [2, 3, 300, 32768, 32769, 70000])
 def test_argsort_is_stable(others):
     clocks = np.random.default_rng(0).standard_exponential((3, others))

@@ -1,0 +1,375 @@
+"""Times PA rewiring against the published rule and against a sort.
+
+    KERAS_BACKEND=jax python examples/benchmark.py
+
+Prints tables and a figure of ratios measured in one run, and writes them with
+the raw seconds to `<out>/benchmark-<backend>.json` and `.png`. The baseline is
+the published sequential rule in NumPy with `Generator.choice`. A full run takes
+some minutes, `--quick` (fewer and smaller kernels) less than one.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The tests' oracle, written from the paper, is the baseline.
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+from keras import ops
+from reference import published
+
+from keras_parewire import (
+    StrengthStabilized,
+    rewire,
+    rule,
+    strength_variance,
+)
+from keras_parewire.seeding import host_noise
+
+BACKEND = keras.backend.backend()
+
+
+def seconds(function, repeats=1):
+    """The least time of some calls; the least is the least disturbed."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        wait_for(function())
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def wait_for(tensor):
+    """Waits for what a backend may still be computing."""
+    if ops.is_tensor(tensor):
+        ops.convert_to_numpy(tensor[:1])
+
+
+def random_matrix(*shape):
+    """A float32 array of standard normal numbers."""
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+def resnet50_shapes():
+    """The shapes of ResNet-50's 54 kernels, 25.5 million weights."""
+    shapes, channels = [(7, 7, 3, 64)], 64
+    for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
+        shapes.append((1, 1, channels, 4 * width))
+        for _ in range(blocks):
+            shapes += [
+                (1, 1, channels, width),
+                (3, 3, width, width),
+                (1, 1, width, 4 * width),
+            ]
+            channels = 4 * width
+    return [*shapes, (2048, 1000)]
+
+
+def resnet50(quick):
+    """Rewires all kernels of a ResNet-50, first calls and conversions too."""
+    shapes = resnet50_shapes()[: 24 if quick else None]
+    kernels = []
+
+    def sample():
+        for seed, shape in enumerate(shapes):
+            kernels.append(keras.initializers.Orthogonal(seed)(shape))
+            wait_for(kernels[-1])
+
+    def rewire_all():
+        for seed, kernel in enumerate(kernels):
+            wait_for(rewire(kernel, seed=seed))
+
+    def baseline():
+        generator = np.random.default_rng(0)
+        for kernel in kernels:
+            matrix = ops.convert_to_numpy(kernel)
+            published(matrix.reshape(-1, kernel.shape[-1]), generator)
+
+    times = {
+        "sample orthogonal": seconds(sample),
+        "rewire": seconds(rewire_all),
+        "baseline": seconds(baseline),
+    }
+    return {
+        **times,
+        "kernels": len(shapes),
+        "baseline / rewire": times["baseline"] / times["rewire"],
+        "rewire / sample": times["rewire"] / times["sample orthogonal"],
+    }
+
+
+def sort_bound(quick):
+    """Compares with `np.sort` applied four times: two sorts for each pass."""
+    squares = [(n, n) for n in (64, 128, 256, 512, 1024, 2048, 4096)]
+    shapes = [(512, 4608), (4608, 512), *squares[: 5 if quick else None]]
+    rows = []
+    for shape in shapes:
+        matrix = random_matrix(*shape)
+        repeats = 5 if matrix.size > 10**6 else 20
+        times = {
+            "rewire": seconds(lambda m=matrix: rewire(m, seed=0), repeats),
+            "sort": seconds(
+                lambda m=matrix: [np.sort(m) for _ in range(4)], repeats
+            ),
+            "baseline": seconds(
+                lambda m=matrix: published(m, np.random.default_rng(0))
+            ),
+        }
+        rows.append(
+            {
+                "shape": shape,
+                **times,
+                "rewire / sort": times["rewire"] / times["sort"],
+                "baseline / rewire": times["baseline"] / times["rewire"],
+            }
+        )
+    return rows
+
+
+def small_kernels(quick):
+    """Rewires 200 kernels of 64x64."""
+    kernels = [ops.convert_to_tensor(random_matrix(64, 64))] * 200
+    return {
+        "seconds": seconds(
+            lambda: [rewire(kernel, seed=i) for i, kernel in enumerate(kernels)]
+        )
+    }
+
+
+def in_new_process(task, shape):
+    """Runs `measure_memory` where nothing else has used memory before."""
+    arguments = [sys.executable, __file__, "--task", task, "--shape", *shape]
+    process = subprocess.run(
+        list(map(str, arguments)), stdout=subprocess.PIPE, check=True
+    )
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def status_bytes(field):
+    """A size that Linux keeps of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    return int(fields[field].split()[0]) * 1024
+
+
+def measure_memory(task, shape):
+    """Prints the seconds and the peak of memory beyond what was there."""
+    kernel = ops.convert_to_tensor(random_matrix(*shape))
+    rewire(random_matrix(64, 64), seed=0)
+    function = {
+        "rewire": lambda: rewire(kernel, seed=0),
+        "one base": lambda: keras.initializers.Orthogonal(seed=0)(shape),
+        "stabilized": lambda: StrengthStabilized(candidates=5, seed=0)(shape),
+    }[task]
+    before = status_bytes("VmRSS")
+    elapsed = seconds(function)
+    # Not `ru_maxrss`: a new process inherits its parent's.
+    extra = status_bytes("VmHWM") - before
+    kernels = extra / (4 * np.prod(shape))
+    print(json.dumps({"seconds": elapsed, "kernels": float(kernels)}))
+
+
+def memory(quick):
+    """Rewires the largest kernels; peak memory in the kernel's own size."""
+    shapes = [(4096, 4096), *([] if quick else [(8192, 28672)])]
+    rows = []
+    for shape in shapes:
+        measured = in_new_process("rewire", shape)
+        per_weight = measured["seconds"] / np.prod(shape) * 1e9
+        rows.append(
+            {
+                "shape": shape,
+                "seconds": measured["seconds"],
+                "ns a weight": per_weight,
+                "extra memory in kernels": measured["kernels"],
+            }
+        )
+    return rows
+
+
+def compiled(function):
+    """Compiles as the backend does; PyTorch runs the operations as they are."""
+    if BACKEND == "jax":
+        import jax
+
+        return jax.jit(function)
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function)
+    return function
+
+
+def paths(shape, block_size):
+    """Times the host path and the traced path on a tensor of the device."""
+    tensor = keras.initializers.Orthogonal(seed=0)(shape)
+    inputs, outputs = shape
+    draw = host_noise(0, 1.0)
+    noise = [
+        ops.convert_to_tensor(draw((outputs - 1, inputs))),
+        ops.convert_to_tensor(draw((inputs - 1, outputs))),
+    ]
+
+    def rewire_traced(matrix, *noise):
+        return rule.rewire_matrix(matrix, noise, block_size=block_size)
+
+    def on_host():
+        return rewire(tensor, seed=0, block_size=block_size)
+
+    rewire_traced = compiled(rewire_traced)
+    first = seconds(lambda: rewire_traced(tensor, *noise))
+    warm = seconds(lambda: rewire_traced(tensor, *noise), 3)
+    return {
+        "shape": shape,
+        "block_size": block_size,
+        "strength variance": strength_variance(on_host()),
+        "host": seconds(on_host, 3),
+        "traced": warm,
+        "compile": first - warm,
+    }
+
+
+def blocks(quick):
+    """Both paths for several block sizes, with the strength variances left."""
+    rows = []
+    for shape in [(512, 1152)] if quick else [(512, 4608), (2048, 2048)]:
+        matrix = random_matrix(*shape)
+        baseline = seconds(
+            lambda m=matrix: published(m, np.random.default_rng(0))
+        )
+        for block_size in (1, 4, 16, 64):
+            row = paths(shape, block_size)
+            row["baseline / host"] = baseline / row["host"]
+            row["baseline / traced"] = baseline / row["traced"]
+            rows.append(row)
+    return rows
+
+
+def device_paths(quick):
+    """Both paths for tensors that live on the default device (`--gpu`)."""
+    shapes = [(512, 4608), (2048, 2048), (4096, 4096), (4096, 11008)]
+    return [
+        paths(shape, block_size)
+        for shape in shapes[: 1 if quick else None]
+        for block_size in (1, 64)
+    ]
+
+
+def stabilized(quick):
+    """Compares `StrengthStabilized` with drawing its candidates."""
+    shape, candidates = ((512, 1152), 10) if quick else ((512, 4608), 100)
+    keras.initializers.Orthogonal(seed=0)(shape)  # Compiles, on JAX.
+    draw = seconds(
+        lambda: [
+            wait_for(keras.initializers.Orthogonal(seed=seed)(shape))
+            for seed in range(candidates)
+        ]
+    )
+    pick = seconds(
+        lambda: StrengthStabilized(candidates=candidates, seed=0)(shape)
+    )
+    kernels = {
+        task: in_new_process(task, shape)["kernels"]
+        for task in ("one base", "stabilized")
+    }
+    return {
+        "candidates": candidates,
+        "stabilized": pick,
+        "draws": draw,
+        "stabilized / draws": pick / draw,
+        "memory beyond one draw, in kernels": kernels["stabilized"]
+        - kernels["one base"],
+    }
+
+
+def print_table(name, rows):
+    """Prints a list of rows, or one."""
+    rows = rows if isinstance(rows, list) else [rows]
+    print(f"\n{name}")
+    cells = [
+        list(rows[0]),
+        *(
+            [
+                f"{value:.4g}" if isinstance(value, float) else str(value)
+                for value in row.values()
+            ]
+            for row in rows
+        ),
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        padded = zip(line, widths, strict=True)
+        print("  " + "  ".join(cell.rjust(width) for cell, width in padded))
+
+
+def draw(rows, path):
+    """Draws time against the number of weights."""
+    rows = sorted(rows, key=lambda row: np.prod(row["shape"]))
+    rows = [row for row in rows if row["shape"][0] == row["shape"][1]]
+    weights = [np.prod(row["shape"]) for row in rows]
+    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    for name, label, color in (
+        ("baseline", "published rule in NumPy", "tab:gray"),
+        ("rewire", f"rewire on {BACKEND}", "tab:blue"),
+        ("sort", "four times np.sort", "tab:green"),
+    ):
+        times = [row[name] for row in rows]
+        axis.loglog(weights, times, "o-", color=color, label=label)
+    axis.set(
+        title="PA rewiring of square kernels",
+        xlabel="weights",
+        ylabel="seconds",
+    )
+    axis.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main():
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="under a minute")
+    parser.add_argument("--gpu", action="store_true", help="device paths only")
+    parser.add_argument("--out", type=Path, default=Path("benchmark_output"))
+    parser.add_argument("--task", help=argparse.SUPPRESS)
+    parser.add_argument("--shape", type=int, nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.task:
+        return measure_memory(arguments.task, arguments.shape)
+    # The cold one first: nothing has been compiled before it.
+    sections = (resnet50, sort_bound, small_kernels, memory, blocks, stabilized)
+    sections = (device_paths,) if arguments.gpu else sections
+    progress = keras.utils.Progbar(len(sections), unit_name="table")
+    results = {
+        "command": " ".join(["python", *sys.argv]),
+        "backend": BACKEND,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {
+            name: version(name)
+            for name in ("keras_parewire", "keras", "numpy", BACKEND)
+        },
+    }
+    for section in sections:
+        results[section.__name__] = section(arguments.quick)
+        progress.add(1)
+    for section in sections:
+        print_table(section.__doc__.splitlines()[0], results[section.__name__])
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    stem = arguments.out / f"benchmark-{BACKEND}{'-gpu' * arguments.gpu}"
+    stem.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
+    if not arguments.gpu:
+        draw(results["sort_bound"], stem.with_suffix(".png"))
+    print(f"\nWrote {stem}.json")
+
+
+if __name__ == "__main__":
+    main()
