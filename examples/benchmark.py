@@ -146,9 +146,9 @@ def small_kernels(quick):
     }
 
 
-def in_new_process(task, shape):
+def in_new_process(shape):
     """Runs `measure_memory` where nothing else has used memory before."""
-    arguments = [sys.executable, __file__, "--task", task, "--shape", *shape]
+    arguments = [sys.executable, __file__, "--measure", *shape]
     process = subprocess.run(
         list(map(str, arguments)), stdout=subprocess.PIPE, check=True
     )
@@ -162,17 +162,12 @@ def status_bytes(field):
     return int(fields[field].split()[0]) * 1024
 
 
-def measure_memory(task, shape):
+def measure_memory(shape):
     """Prints the seconds and the peak of memory beyond what was there."""
     kernel = ops.convert_to_tensor(random_matrix(*shape))
     rewire(random_matrix(64, 64), seed=0)
-    function = {
-        "rewire": lambda: rewire(kernel, seed=0),
-        "one base": lambda: keras.initializers.Orthogonal(seed=0)(shape),
-        "stabilized": lambda: StrengthStabilized(candidates=5, seed=0)(shape),
-    }[task]
     before = status_bytes("VmRSS")
-    elapsed = seconds(function)
+    elapsed = seconds(lambda: rewire(kernel, seed=0))
     # Not `ru_maxrss`: a new process inherits its parent's.
     extra = status_bytes("VmHWM") - before
     kernels = extra / (4 * np.prod(shape))
@@ -184,7 +179,7 @@ def memory(quick):
     shapes = [(4096, 4096), *([] if quick else [(8192, 28672)])]
     rows = []
     for shape in shapes:
-        measured = in_new_process("rewire", shape)
+        measured = in_new_process(shape)
         per_weight = measured["seconds"] / np.prod(shape) * 1e9
         rows.append(
             {
@@ -278,17 +273,11 @@ def stabilized(quick):
     pick = seconds(
         lambda: StrengthStabilized(candidates=candidates, seed=0)(shape)
     )
-    kernels = {
-        task: in_new_process(task, shape)["kernels"]
-        for task in ("one base", "stabilized")
-    }
     return {
         "candidates": candidates,
         "stabilized": pick,
         "draws": draw,
         "stabilized / draws": pick / draw,
-        "memory beyond one draw, in kernels": kernels["stabilized"]
-        - kernels["one base"],
     }
 
 
@@ -340,11 +329,10 @@ def main():
     parser.add_argument("--quick", action="store_true", help="under a minute")
     parser.add_argument("--gpu", action="store_true", help="device paths only")
     parser.add_argument("--out", type=Path, default=Path("benchmark_output"))
-    parser.add_argument("--task", help=argparse.SUPPRESS)
-    parser.add_argument("--shape", type=int, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.task:
-        return measure_memory(arguments.task, arguments.shape)
+    if arguments.measure:
+        return measure_memory(arguments.measure)
     # The cold one first: nothing has been compiled before it.
     sections = (resnet50, sort_bound, small_kernels, memory, blocks, stabilized)
     sections = (device_paths,) if arguments.gpu else sections

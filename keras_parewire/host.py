@@ -6,13 +6,14 @@ compilation. It gives the same kernel, bit for bit, from the same noise.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from keras_parewire.rule import attachment, sum_rows
+from keras_parewire.seeding import Draw
 
 # How many weights are prepared at once: enough to hide the cost of handing them
 # over, few enough to stay in cache.
@@ -25,7 +26,6 @@ _STRIP = 32
 # Which half of a 64-bit integer's memory is the higher one.
 _HIGH = 1 if sys.byteorder == "little" else 0
 
-Draw = Callable[[tuple[int, int]], np.ndarray]
 Slab = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 

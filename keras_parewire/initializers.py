@@ -1,12 +1,7 @@
-"""The initializers: they wrap a base and choose better places for its values.
-
-Keras asks more of an initializer than to fill a tensor: it clones, seeds and
-serializes it, and tells it the axes of its kernel. All that is `_Organizer`'s.
-"""
+"""The initializers that wrap a base and choose better places for its values."""
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -14,107 +9,21 @@ import numpy as np
 from keras import ops
 
 from keras_parewire.diagnostics import matrix_strengths, mean_variance
-from keras_parewire.kernels import Layout, Tensor, check_axes, kernel_layout
+from keras_parewire.kernels import Layout, Tensor
+from keras_parewire.organizer import Organizer, has_seed, replace
 from keras_parewire.rewiring import (
     check_count,
-    check_dtype,
     check_exponent,
     finite_values,
     rewire_kernel,
 )
-from keras_parewire.seeding import (
-    Seed,
-    check_seed,
-    derive_seed,
-    keep_random_state,
-)
-
-SeedGenerator = keras.random.SeedGenerator
-
-
-# `EinsumDense`, and so the attention layers, hands its axes to instances of
-# `VarianceScaling` only, as `from_config` of the initializer's config, its seed
-# and the axes. Nothing else of that class is used here.
-class _Organizer(keras.initializers.VarianceScaling):
-    """An initializer that organises the weights of a base initializer."""
-
-    def __init__(
-        self,
-        base: Any,
-        input_axes: Sequence[int] | None,
-        output_axes: Sequence[int] | None,
-        seed: Seed,
-    ) -> None:
-        axes = check_axes(input_axes, output_axes)
-        seed = check_seed(seed)
-        with keep_random_state() if seed is not None else nullcontext():
-            self.base = _get_base(base)
-        # Without a seed of its own it takes the base's, so that it draws no
-        # more seeds than the base alone: runs with and without us stay paired.
-        super().__init__(
-            seed=getattr(self.base, "seed", None) if seed is None else seed,
-            input_axes=axes[0],
-            output_axes=axes[1],
-        )
-        self._given_seed = seed
-        self._complete_base = self._complete()
-
-    def _complete(self) -> Any:
-        """The base, told what it was not: its seed and its axes."""
-        base = self.base
-        told: dict[str, Any] = {}
-        if (
-            self._given_seed is not None
-            and _has_seed(base)
-            and base.get_config()["seed"] is None
-        ):
-            told["seed"] = self.seed
-        if (
-            self.input_axes is not None
-            and isinstance(base, keras.initializers.VarianceScaling)
-            and (base.input_axes is None or base.output_axes is None)
-        ):
-            told = {
-                "seed": base.seed,
-                **told,
-                "input_axes": self.input_axes,
-                "output_axes": self.output_axes,
-            }
-        return _replace(base, **told) if told else base
-
-    def _layout(self, shape: Sequence[int]) -> Layout:
-        return kernel_layout(shape, self.input_axes, self.output_axes)
-
-    def _sample(
-        self, base: Any, shape: Sequence[int], dtype: str | None
-    ) -> Tensor:
-        """Draws from `base`, with what Keras leaves unchecked checked."""
-        if isinstance(base, np.ndarray):
-            dtype = dtype or keras.config.floatx()
-            sample = ops.convert_to_tensor(base, dtype)
-        else:
-            sample = base(shape, dtype=dtype)
-        if tuple(sample.shape) != tuple(shape):
-            raise ValueError(
-                "`base` must give a tensor of the kernel's shape. Received: "
-                f"a tensor of shape {tuple(sample.shape)} for shape={shape}"
-            )
-        check_dtype(sample)
-        return sample
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "base": keras.saving.serialize_keras_object(self.base),
-            "input_axes": self.input_axes,
-            "output_axes": self.output_axes,
-            "seed": keras.saving.serialize_keras_object(self._given_seed),
-        }
+from keras_parewire.seeding import Seed, derive_seed
 
 
 @keras.saving.register_keras_serializable(
     package="keras_parewire", name="PARewired"
 )
-class PARewired(_Organizer):
+class PARewired(Organizer):
     """Initializer that rewires a base by preferential attachment (PA).
 
     It draws a kernel from `base` and keeps every value, bit for bit, but
@@ -211,7 +120,7 @@ class PARewired(_Organizer):
 @keras.saving.register_keras_serializable(
     package="keras_parewire", name="StrengthStabilized"
 )
-class StrengthStabilized(_Organizer):
+class StrengthStabilized(Organizer):
     """Initializer that picks the base's draw with the most even strengths.
 
     It draws `candidates` kernels from `base` and returns the one whose neurons'
@@ -305,55 +214,18 @@ class StrengthStabilized(_Organizer):
     def _candidate_bases(self) -> Iterator[Any]:
         base = self._complete_base
         seed = self.seed
-        repeats = _has_seed(base) and not isinstance(base.seed, SeedGenerator)
-        if repeats and isinstance(seed, SeedGenerator):
-            base, repeats = _replace(base, seed=seed), False
+        repeats = has_seed(base) and isinstance(base.seed, int)
+        if repeats and not isinstance(seed, int):
+            base, repeats = replace(base, seed=seed), False
         yield base
         for number in range(1, self.candidates):
             if repeats:
-                yield _replace(base, seed=derive_seed(seed, number))
+                yield replace(base, seed=derive_seed(seed, number))
             else:
                 yield base
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "candidates": self.candidates}
-
-
-# What Keras serializes that is no class; `initializers.get` cannot read it.
-_NO_CLASSES = ("function", "__lambda__", "__numpy__", "__tensor__")
-
-
-def _get_base(base: Any) -> Any:
-    """The base as a callable, or as an array of its values."""
-    given = base
-    if isinstance(base, dict) and base.get("class_name") in _NO_CLASSES:
-        base = keras.saving.deserialize_keras_object(base)
-    if ops.is_tensor(base) or isinstance(base, np.ndarray):
-        # Keras would hide the values in a closure that it cannot serialize.
-        return ops.convert_to_numpy(base)
-    try:
-        base = keras.initializers.get(base)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            "`base` must be something `keras.initializers.get` can interpret, "
-            f"an array or a tensor. Received: base={given!r}"
-        ) from error
-    if base is None:
-        raise ValueError("`base` must be an initializer. Received: base=None")
-    return base
-
-
-def _replace(base: Any, **changes: Any) -> Any:
-    return base.__class__.from_config({**base.get_config(), **changes})
-
-
-def _has_seed(base: Any) -> bool:
-    """Whether a base can be re-created with another seed."""
-    return (
-        isinstance(base, keras.initializers.Initializer)
-        and hasattr(base, "seed")
-        and "seed" in base.get_config()
-    )
 
 
 def _strength_variance(sample: Tensor, layout: Layout) -> float | Tensor:

@@ -125,12 +125,14 @@ def sum_rows(rows: Tensor) -> Tensor:
     The order of a floating-point sum shows in its last bits, and every backend
     has an order of its own. This one is the same everywhere.
     """
-    odd = None
-    while (count := rows.shape[0]) > 1:
+    count, odd = rows.shape[0], None
+    while count > 1:
+        half = count // 2
         if count % 2:
             last = rows[count - 1 :]
             odd = last if odd is None else odd + last
-        rows = rows[: count // 2] + rows[count // 2 : count // 2 * 2]
+        rows = rows[:half] + rows[half : 2 * half]
+        count = half
     return rows if odd is None else rows + odd
 
 

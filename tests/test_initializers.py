@@ -1,3 +1,5 @@
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -112,6 +114,20 @@ def test_candidates_are_different_draws():
     best = StrengthStabilized(base, 20)(SHAPE)
     assert len({float(values[0, 0]) for values in drawn}) == len(drawn) == 20
     assert_same(best, min(drawn, key=strength_variance))
+
+
+def test_at_most_three_candidates_are_held():
+    drawn, held = [], []
+
+    def base(shape, dtype=None):
+        held.append(sum(reference() is not None for reference in drawn))
+        values = keras.random.normal(shape, dtype=dtype)
+        drawn.append(weakref.ref(values))
+        return values
+
+    StrengthStabilized(base, 20)(SHAPE)
+    # With the one about to be drawn: the best, the last and the next.
+    assert max(held) == 2
 
 
 @table("base", {"ones": "ones", "array": BASES["array"]})

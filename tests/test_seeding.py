@@ -82,6 +82,17 @@ def test_int_seed_makes_everything_reproducible(wrapper):
     assert_same(shared(SHAPE), shared(SHAPE))
 
 
+def test_base_with_a_seed_of_its_own_kind():
+    class Custom(keras.initializers.Initializer):
+        seed = "mine"
+
+        def __call__(self, shape, dtype=None):
+            return keras.random.normal(shape, dtype=dtype, seed=1)
+
+    initializer = PARewired(Custom())
+    assert_same(initializer(SHAPE), initializer(SHAPE))
+
+
 def test_values_are_those_of_the_base():
     for seed in (0, 9):
         plain = keras.initializers.HeNormal(seed=seed)(SHAPE)
