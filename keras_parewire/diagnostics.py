@@ -41,7 +41,7 @@ def strengths(
 
     Returns:
         A named pair `(inputs, outputs)` of float64 NumPy vectors, one strength
-        a neuron.
+        a neuron. They are computed at once, never traced.
 
     Raises:
         ValueError: If the kernel's rank is below 2, or the axes are not a
@@ -52,6 +52,11 @@ def strengths(
     - [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
     """
     values = ops.convert_to_numpy(kernel)
+    if values.dtype == object:
+        raise TypeError(
+            "`kernel` must be a tensor or an array of numbers. "
+            f"Received: kernel={kernel!r}"
+        )
     layout = kernel_layout(values.shape, input_axes, output_axes)
     return matrix_strengths(layout.to_matrix(values, np))
 
@@ -79,7 +84,7 @@ def strength_variance(
         output_axes: List of integers, the axes that number the output neurons.
 
     Returns:
-        A Python float.
+        A Python float, computed at once, not traced.
 
     Raises:
         ValueError: If the kernel's rank is below 2, or the axes are not a

@@ -53,8 +53,10 @@ class PARewired(Organizer):
             takes (a name, config, class, instance or function), or the values
             themselves as an array or tensor. Defaults to `"orthogonal"`.
         exponent: Number, 0 or more, of the attachment probability. 1 is the
-            paper's rule, 0 a uniform shuffle, `float("inf")` greedy by
-            strength. Defaults to 1.
+            paper's rule, 0 a shuffle without regard to strength,
+            `float("inf")` greedy by strength. Each pass starts from the row it
+            finds first, so that the very first weight never moves. Defaults to
+            1.
         block_size: Integer, 1 or more. How many neurons are rewired on one
             snapshot of the strengths. Defaults to 1, the paper's rule.
         input_axes: List of integers, the kernel axes that number the input

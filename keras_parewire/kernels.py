@@ -85,7 +85,8 @@ def kernel_layout(
     if rank < 2:
         raise ValueError(
             "A kernel must be of rank 2 or more to have input and output "
-            f"neurons. Received: shape={shape} of rank {rank}"
+            "neurons; a bias is no kernel. "
+            f"Received: shape={shape} of rank {rank}"
         )
     if 0 in shape:
         raise ValueError(

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_parewire.kernels import Layout, Tensor, check_axes, kernel_layout
-from keras_parewire.rewiring import check_dtype
+from keras_parewire.rewiring import as_tensor, check_finite, check_float
 from keras_parewire.seeding import Seed, check_seed, keep_random_state
 
 
@@ -34,6 +34,9 @@ class Organizer(keras.initializers.VarianceScaling):
         seed = check_seed(seed)
         with keep_random_state() if seed is not None else nullcontext():
             self.base = _get_base(base)
+        if isinstance(self.base, np.ndarray):
+            kernel_layout(self.base.shape, *axes)
+            check_finite(self.base)
         # Without a seed of its own it takes the base's, so that it draws no
         # more seeds than the base alone: runs with and without us stay paired.
         super().__init__(
@@ -74,17 +77,19 @@ class Organizer(keras.initializers.VarianceScaling):
         self, base: Any, shape: Sequence[int], dtype: str | None
     ) -> Tensor:
         """Draws from `base`, with what Keras leaves unchecked checked."""
+        if dtype is not None:
+            check_float(dtype)
         if isinstance(base, np.ndarray):
-            dtype = dtype or keras.config.floatx()
-            sample = ops.convert_to_tensor(base, dtype)
+            values, dtype = base, dtype or keras.config.floatx()
         else:
-            sample = base(shape, dtype=dtype)
+            values, dtype = base(shape, dtype=dtype), None
+        sample = as_tensor(values, "what `base` returns", dtype)
         if tuple(sample.shape) != tuple(shape):
             raise ValueError(
                 "`base` must give a tensor of the kernel's shape. Received: "
                 f"a tensor of shape {tuple(sample.shape)} for shape={shape}"
             )
-        check_dtype(sample)
+        check_float(sample.dtype)
         return sample
 
     def get_config(self) -> dict[str, Any]:
@@ -105,9 +110,16 @@ def _get_base(base: Any) -> Any:
     given = base
     if isinstance(base, dict) and base.get("class_name") in _NO_CLASSES:
         base = keras.saving.deserialize_keras_object(base)
-    if ops.is_tensor(base) or isinstance(base, np.ndarray):
+    if ops.is_tensor(base) or isinstance(
+        base, np.ndarray | np.generic | keras.Variable
+    ):
         # Keras would hide the values in a closure that it cannot serialize.
-        return ops.convert_to_numpy(base)
+        values = ops.convert_to_numpy(base)
+        if not np.isrealobj(values):
+            raise ValueError(
+                f"`base` must hold real numbers. Received: dtype={values.dtype}"
+            )
+        return values
     try:
         base = keras.initializers.get(base)
     except (TypeError, ValueError) as error:
@@ -115,8 +127,10 @@ def _get_base(base: Any) -> Any:
             "`base` must be something `keras.initializers.get` can interpret, "
             f"an array or a tensor. Received: base={given!r}"
         ) from error
-    if base is None:
-        raise ValueError("`base` must be an initializer. Received: base=None")
+    if base is None or isinstance(base, keras.layers.Layer):
+        raise ValueError(
+            f"`base` must be an initializer. Received: base={given!r}"
+        )
     return base
 
 

@@ -47,8 +47,10 @@ def rewire(
         kernel: Floating-point tensor, array or variable of rank 2 or more,
             `(..., in, out)` unless axes are given.
         exponent: Number, 0 or more, of the attachment probability. 1 is the
-            paper's rule, 0 a uniform shuffle, `float("inf")` greedy by
-            strength. Defaults to 1.
+            paper's rule, 0 a shuffle without regard to strength,
+            `float("inf")` greedy by strength. Each pass starts from the row it
+            finds first, so that the very first weight never moves. Defaults to
+            1.
         block_size: Integer, 1 or more. How many neurons are rewired on one
             snapshot of the strengths. Defaults to 1, the paper's rule.
         input_axes: List of integers, the axes that number the input neurons.
@@ -57,7 +59,9 @@ def rewire(
             draw. The same integer gives the same result on every backend.
 
     Returns:
-        A new tensor of the same shape and dtype.
+        A new tensor of the same shape and dtype; the dtype is that of the
+        tensor Keras makes of an array, which on JAX is float32 for float64
+        unless JAX is told to enable it.
 
     Raises:
         ValueError: If the kernel's rank is below 2, its dtype is not floating
@@ -72,7 +76,8 @@ def rewire(
     exponent = check_exponent(exponent)
     block_size = check_count(block_size, "block_size")
     seed = check_seed(seed)
-    kernel = ops.convert_to_tensor(kernel)
+    kernel = as_tensor(kernel, "`kernel`")
+    check_float(kernel.dtype)
     layout = kernel_layout(kernel.shape, input_axes, output_axes)
     if seed is None:
         # As Keras seeds an unseeded initializer.
@@ -91,7 +96,6 @@ def rewire_kernel(
 
     Values at hand go through NumPy, traced ones through `keras.ops`.
     """
-    dtype = check_dtype(kernel)
     if getattr(kernel, "is_meta", False):
         return kernel  # PyTorch's placeholders have no values to rearrange.
     values = finite_values(kernel)
@@ -104,7 +108,10 @@ def rewire_kernel(
         # One name, so that no copy of a large kernel outlives its use.
         values = layout.to_matrix(values, np)
         values = host.rewire_matrix(values, draw, exponent, block_size)
-        return ops.convert_to_tensor(layout.to_kernel(values, np), dtype)
+        return ops.convert_to_tensor(
+            layout.to_kernel(values, np),
+            keras.backend.standardize_dtype(kernel.dtype),
+        )
     inputs, outputs = layout.matrix_shape
     shapes = (outputs - 1, inputs), (inputs - 1, outputs)
     noise = [ops.convert_to_tensor(draw(shape), "float32") for shape in shapes]
@@ -124,24 +131,39 @@ def finite_values(tensor: Tensor) -> np.ndarray | None:
     except (TypeError, NotImplementedError):
         # JAX' and TensorFlow's ways of saying so; Keras has none.
         return None
+    check_finite(values)
+    return values
+
+
+def as_tensor(values: Any, name: str, dtype: str | None = None) -> Tensor:
+    """Returns `values` as a tensor; `name` says what they are."""
+    try:
+        return ops.convert_to_tensor(values, dtype)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} must be a tensor or an array of numbers. "
+            f"Received: {values!r}"
+        ) from error
+
+
+def check_finite(values: np.ndarray) -> None:
+    """Checks that no weight is NaN or infinite."""
     if not np.isfinite(values).all():
         raise ValueError(
             "A kernel must hold finite weights. Received: a kernel of shape "
             f"{values.shape} with {np.isnan(values).sum()} NaN and "
             f"{np.isinf(values).sum()} infinite weights"
         )
-    return values
 
 
-def check_dtype(kernel: Tensor) -> str:
-    """Returns the dtype of `kernel`, which must be floating point."""
-    dtype: str = keras.backend.standardize_dtype(kernel.dtype)
+def check_float(dtype: Any) -> None:
+    """Checks that a dtype is a floating-point one."""
+    dtype = keras.backend.standardize_dtype(dtype)
     if not keras.backend.is_float_dtype(dtype):
         raise ValueError(
             "A kernel must be of a floating-point dtype to be rewired. "
             f"Received: dtype={dtype}"
         )
-    return dtype
 
 
 def check_exponent(exponent: Any) -> float:

@@ -96,5 +96,5 @@ def traced_noise(seed: keras.random.SeedGenerator, exponent: float) -> Draw:
 
 
 def _sequence(seed: int, *path: int) -> np.random.SeedSequence:
-    # NumPy takes no negative numbers; Keras does.
+    # NumPy takes no negative numbers.
     return np.random.SeedSequence([_SALT, seed % 2**64, *path])

@@ -11,6 +11,7 @@ from keras_parewire import (
     StrengthStabilized,
     rewire,
     strength_variance,
+    strengths,
 )
 
 SHAPE = (48, 32)
@@ -26,6 +27,10 @@ BASES = {
     "tensor": ops.cast(
         np.random.default_rng(0).standard_normal(SHAPE), "float32"
     ),
+    "variable": keras.Variable(np.random.default_rng(0).normal(size=SHAPE)),
+    "function of NumPy": lambda shape, dtype=None: np.random.default_rng(
+        0
+    ).standard_normal(shape, np.float32),
     "ones": "ones",
     "PARewired": PARewired("he_normal"),
     "StrengthStabilized": StrengthStabilized("he_normal", 3),
@@ -183,6 +188,10 @@ def test_parameters_of_torch(kernel):
     assert_permutation(rewired, kernel)
 
 
+def nothing(shape, dtype=None):
+    return None
+
+
 def infinite(shape, dtype=None):
     return ops.full(shape, float("inf"), dtype)
 
@@ -217,10 +226,22 @@ def infinite(shape, dtype=None):
             r"of shape \(2, 3\) for shape=\(3, 2\)",
         ),
         (
-            lambda: PARewired(np.full((2, 3), np.nan))((2, 3)),
+            lambda: PARewired(np.full((2, 3), np.nan)),
             ValueError,
             "6 NaN and 0 infinite",
         ),
+        (lambda: PARewired(keras.layers.Dense(3)), ValueError, "base=<Dense"),
+        (lambda: PARewired(np.float32(3)), ValueError, "of rank 0"),
+        (
+            lambda: PARewired(np.ones((2, 3), complex)),
+            ValueError,
+            "dtype=complex128",
+        ),
+        (lambda: PARewired(nothing)((2, 3)), TypeError, "None"),
+        (lambda: rewire(None), TypeError, "None"),
+        (lambda: rewire(PARewired()), TypeError, "PARewired"),
+        (lambda: strengths(PARewired()), TypeError, "PARewired"),
+        (lambda: PARewired("he_normal")((2, 3), "int32"), ValueError, "int32"),
         (
             lambda: PARewired(infinite)((2, 3)),
             ValueError,

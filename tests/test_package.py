@@ -9,8 +9,10 @@ from pathlib import Path
 
 import keras
 import pytest
+from helpers import assert_permutation
 
 import keras_parewire
+from keras_parewire import strength_variance
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(keras_parewire.__file__).parent
@@ -98,6 +100,11 @@ def test_readme_examples(tmp_path, monkeypatch):
     names = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
+    # What the README says of the two models.
+    plain, rewired = names["plain"], names["rewired"]
+    for one, other in zip(plain.layers, rewired.layers, strict=True):
+        assert_permutation(one.kernel.value, other.kernel.value)
+        assert strength_variance(other.kernel) < strength_variance(one.kernel)
 
 
 def test_continuous_integration_finds_the_test_command():
