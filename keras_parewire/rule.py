@@ -79,7 +79,6 @@ def _rewire_rows(
     rows = ops.cast(rows, wide)
     block_size = min(block_size, visited - 1)
     blocks = -(-(visited - 1) // block_size)
-    padding = ((0, blocks * block_size - (visited - 1)), (0, 0))
     # A block of one row goes without an axis for its rows: on TensorFlow,
     # every operation less in the loop shows.
     single = block_size == 1
@@ -101,9 +100,12 @@ def _rewire_rows(
             total = sum_rows(total)
         return ops.cast(strengths + total, wide), placed
 
-    ascending = ops.pad(_sort_rows(rows[1:]), padding)
-    ascending = ops.reshape(ascending, (blocks, -1))
-    noise = ops.reshape(ops.pad(noise, padding), (blocks, *in_block))
+    ascending = _sort_rows(rows[1:])
+    if not single:
+        # Rows of zeros fill the last block; what comes of them is cut off.
+        padding = ((0, blocks * block_size - (visited - 1)), (0, 0))
+        ascending = ops.reshape(ops.pad(ascending, padding), (blocks, -1))
+        noise = ops.reshape(ops.pad(noise, padding), (blocks, *in_block))
     # TensorFlow's `scan` wants a step's output to be like its carry in shape
     # and dtype: every row of a block has a copy of the strengths.
     strengths = ops.broadcast_to(rows[0], in_block)
