@@ -46,6 +46,8 @@ def strengths(
     Raises:
         ValueError: If the kernel's rank is below 2, or the axes are not a
             partition of its axes.
+        TypeError: If the kernel is no tensor or array, or the axes are no lists
+            of integers.
 
     Reference:
 
@@ -89,6 +91,8 @@ def strength_variance(
     Raises:
         ValueError: If the kernel's rank is below 2, or the axes are not a
             partition of its axes.
+        TypeError: If the kernel is no tensor or array, or the axes are no lists
+            of integers.
 
     Reference:
 

@@ -83,7 +83,7 @@ class Organizer(keras.initializers.VarianceScaling):
             values, dtype = base, dtype or keras.config.floatx()
         else:
             values, dtype = base(shape, dtype=dtype), None
-        sample = as_tensor(values, "what `base` returns", dtype)
+        sample = as_tensor(values, "base(shape)", dtype)
         if tuple(sample.shape) != tuple(shape):
             raise ValueError(
                 "`base` must give a tensor of the kernel's shape. Received: "

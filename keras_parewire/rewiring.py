@@ -76,7 +76,7 @@ def rewire(
     exponent = check_exponent(exponent)
     block_size = check_count(block_size, "block_size")
     seed = check_seed(seed)
-    kernel = as_tensor(kernel, "`kernel`")
+    kernel = as_tensor(kernel, "kernel")
     check_float(kernel.dtype)
     layout = kernel_layout(kernel.shape, input_axes, output_axes)
     if seed is None:
@@ -141,8 +141,8 @@ def as_tensor(values: Any, name: str, dtype: str | None = None) -> Tensor:
         return ops.convert_to_tensor(values, dtype)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"{name} must be a tensor or an array of numbers. "
-            f"Received: {values!r}"
+            f"`{name}` must be a tensor or an array of numbers. "
+            f"Received: {name}={values!r}"
         ) from error
 
 
