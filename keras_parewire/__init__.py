@@ -5,16 +5,26 @@ See https://arxiv.org/abs/2207.08148 for the method.
 
 from importlib.metadata import version
 
+from keras_parewire.axes import register_axes
 from keras_parewire.diagnostics import strength_variance, strengths
 from keras_parewire.initializers import PARewired, StrengthStabilized
+from keras_parewire.models import rewire_model, strength_report
+from keras_parewire.reinitialization import reinitialize, strip
+from keras_parewire.report import RewireReport
 from keras_parewire.rewiring import rewire
 
 __version__ = version("keras_parewire")
 
 __all__ = [
     "PARewired",
+    "RewireReport",
     "StrengthStabilized",
+    "register_axes",
+    "reinitialize",
     "rewire",
+    "rewire_model",
+    "strength_report",
     "strength_variance",
     "strengths",
+    "strip",
 ]

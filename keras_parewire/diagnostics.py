@@ -103,17 +103,21 @@ def strength_variance(
 
 
 def matrix_strengths(matrix: np.ndarray) -> Strengths:
-    """The strengths of a matrix of shape `(inputs, outputs)`."""
+    """The strengths of a matrix `(..., inputs, outputs)`, or of a stack."""
     return Strengths(
-        matrix.sum(axis=1, dtype=np.float64),
-        matrix.sum(axis=0, dtype=np.float64),
+        matrix.sum(axis=-1, dtype=np.float64),
+        matrix.sum(axis=-2, dtype=np.float64),
     )
 
 
 def mean_variance(pair: tuple[Tensor, Tensor], xp: Any) -> Tensor:
-    """The mean of two vectors' variances; `xp` is `numpy` or `keras.ops`."""
+    """The mean of two vectors' variances; `xp` is `numpy` or `keras.ops`.
+
+    Of stacks of vectors `(..., neurons)`, one mean for each pair.
+    """
     inputs, outputs = (
-        xp.sum((side - xp.mean(side)) ** 2) / max(side.shape[0] - 1, 1)
+        xp.sum((side - xp.mean(side, axis=-1, keepdims=True)) ** 2, axis=-1)
+        / max(side.shape[-1] - 1, 1)
         for side in pair
     )
     return (inputs + outputs) / 2

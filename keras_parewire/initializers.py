@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_parewire.diagnostics import matrix_strengths, mean_variance
 from keras_parewire.kernels import Layout, Tensor
-from keras_parewire.organizer import Organizer, has_seed, replace
+from keras_parewire.organizer import Organizer, has_seed, replace, sample
 from keras_parewire.rewiring import (
     check_count,
     check_exponent,
@@ -106,9 +106,9 @@ class PARewired(Organizer):
         self, shape: Sequence[int], dtype: str | None = None
     ) -> Tensor:
         layout = self._layout(shape)
-        sample = self._sample(self._complete_base, shape, dtype)
+        kernel = sample(self._complete_base, shape, dtype)
         return rewire_kernel(
-            sample, layout, self.exponent, self.block_size, self.seed
+            kernel, layout, self.exponent, self.block_size, self.seed
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -192,16 +192,16 @@ class StrengthStabilized(Organizer):
     ) -> Tensor:
         layout = self._layout(shape)
         bases = self._candidate_bases()
-        best = self._sample(next(bases), shape, dtype)
+        best = sample(next(bases), shape, dtype)
         lowest = _strength_variance(best, layout)
         for number, base in enumerate(bases, start=1):
-            sample = self._sample(base, shape, dtype)
-            variance = _strength_variance(sample, layout)
+            drawn = sample(base, shape, dtype)
+            variance = _strength_variance(drawn, layout)
             if not isinstance(variance, float):  # Traced.
-                best = ops.where(variance < lowest, sample, best)
+                best = ops.where(variance < lowest, drawn, best)
                 lowest = ops.minimum(variance, lowest)
                 continue
-            if number == 1 and variance == lowest and _equal(sample, best):
+            if number == 1 and variance == lowest and _equal(drawn, best):
                 warnings.warn(
                     "`StrengthStabilized` needs a base whose draws differ. Its "
                     "only draw is used. Received: "
@@ -210,7 +210,7 @@ class StrengthStabilized(Organizer):
                 )
                 break
             if variance < lowest:
-                best, lowest = sample, variance
+                best, lowest = drawn, variance
         return best
 
     def _candidate_bases(self) -> Iterator[Any]:
@@ -230,13 +230,13 @@ class StrengthStabilized(Organizer):
         return {**super().get_config(), "candidates": self.candidates}
 
 
-def _strength_variance(sample: Tensor, layout: Layout) -> float | Tensor:
-    """A float, or a tensor if `sample` is being traced."""
-    values = finite_values(sample)
+def _strength_variance(drawn: Tensor, layout: Layout) -> float | Tensor:
+    """A float, or a tensor if `drawn` is being traced."""
+    values = finite_values(drawn)
     if values is not None:
         pair = matrix_strengths(layout.to_matrix(values, np))
         return float(mean_variance(pair, np))
-    matrix = ops.cast(layout.to_matrix(sample, ops), "float32")
+    matrix = ops.cast(layout.to_matrix(drawn, ops), "float32")
     return mean_variance(
         (ops.sum(matrix, axis=1), ops.sum(matrix, axis=0)), ops
     )

@@ -10,6 +10,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 # A tensor of whichever backend runs: the three share no public type.
 Tensor = Any
 
@@ -33,8 +35,41 @@ class Layout(NamedTuple):
 
     def to_kernel(self, matrix: Tensor, xp: Any) -> Tensor:
         """Undoes `to_matrix`."""
-        inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
-        return xp.transpose(xp.reshape(matrix, self.shape), tuple(inverse))
+        return xp.transpose(
+            xp.reshape(matrix, self.shape), _inverse(self.order)
+        )
+
+
+class GroupedLayout(NamedTuple):
+    """The way from a kernel of several independent matrices and back.
+
+    A grouped convolution has such a kernel, and an `EinsumDense` with a batch
+    letter in it: no weight of one group meets a neuron of another.
+
+    Attributes:
+        kernel_shape: The kernel's shape.
+        split: The same, with the last axis parted into blocks if there are any.
+        order: The axes of `split`, those of the groups first, then those of the
+            inputs.
+        stack_shape: `(groups, inputs, outputs)`.
+    """
+
+    kernel_shape: tuple[int, ...]
+    split: tuple[int, ...]
+    order: tuple[int, ...]
+    stack_shape: tuple[int, int, int]
+
+    def to_stack(self, kernel: np.ndarray) -> np.ndarray:
+        """Reads `kernel` as a stack of matrices."""
+        ordered = kernel.reshape(self.split).transpose(self.order)
+        return ordered.reshape(self.stack_shape)
+
+    def to_kernel(self, stack: np.ndarray) -> np.ndarray:
+        """Undoes `to_stack`."""
+        ordered = stack.reshape([self.split[axis] for axis in self.order])
+        return ordered.transpose(_inverse(self.order)).reshape(
+            self.kernel_shape
+        )
 
 
 def check_axes(
@@ -116,6 +151,63 @@ def kernel_layout(
             math.prod(shape[axis] for axis in outputs),
         ),
     )
+
+
+def grouped_layout(
+    shape: Sequence[int],
+    input_axes: Sequence[int],
+    output_axes: Sequence[int],
+    blocks: int = 1,
+) -> GroupedLayout:
+    """Plans how a kernel of `shape` is read as a stack of matrices.
+
+    Args:
+        shape: The kernel's shape, of rank 2 or more.
+        input_axes: Axes that number the input neurons of a group.
+        output_axes: Axes that number the output neurons of a group. Axes in
+            neither number the groups.
+        blocks: Into how many groups, one after the other, the last axis is
+            parted besides.
+    """
+    split = shape = tuple(shape)
+    rank = len(shape)
+    given = (input_axes, output_axes)
+    inputs, outputs = (
+        _normalize(_as_list(axes, name), shape, given)
+        for axes, name in zip(given, ("input_axes", "output_axes"), strict=True)
+    )
+    _check_distinct(inputs, outputs, given)
+    if not inputs or not outputs:
+        raise ValueError(
+            "A kernel must have axes of both sides. "
+            f"{_received(given)}, shape={shape}"
+        )
+    groups = sorted(set(range(rank)) - set(inputs) - set(outputs))
+    if blocks > 1:
+        if shape[-1] % blocks:
+            raise ValueError(
+                "`blocks` must divide the kernel's last axis. "
+                f"Received: blocks={blocks}, shape={shape}"
+            )
+        split = (*shape[:-1], blocks, shape[-1] // blocks)
+        # The blocks take the last axis' number, and push it on.
+        groups, inputs, outputs = (
+            [axis + (axis == rank - 1) for axis in axes]
+            for axes in (groups, inputs, outputs)
+        )
+        groups.append(rank - 1)
+    sides = groups, inputs, outputs
+    sizes = [math.prod(split[axis] for axis in side) for side in sides]
+    return GroupedLayout(
+        shape,
+        split,
+        (*groups, *inputs, *outputs),
+        (sizes[0], sizes[1], sizes[2]),
+    )
+
+
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
 def _as_list(axes: Sequence[int], name: str) -> list[int]:

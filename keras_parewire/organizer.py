@@ -33,7 +33,7 @@ class Organizer(keras.initializers.VarianceScaling):
         axes = check_axes(input_axes, output_axes)
         seed = check_seed(seed)
         with keep_random_state() if seed is not None else nullcontext():
-            self.base = _get_base(base)
+            self.base = get_base(base)
         if isinstance(self.base, np.ndarray):
             kernel_layout(self.base.shape, *axes)
             check_finite(self.base)
@@ -49,48 +49,14 @@ class Organizer(keras.initializers.VarianceScaling):
 
     def _complete(self) -> Any:
         """The base, told what it was not: its seed and its axes."""
-        base = self.base
-        told: dict[str, Any] = {}
-        if (
-            self._given_seed is not None
-            and has_seed(base)
-            and base.get_config()["seed"] is None
-        ):
-            told["seed"] = self.seed
-        if (
-            self.input_axes is not None
-            and isinstance(base, keras.initializers.VarianceScaling)
-            and (base.input_axes is None or base.output_axes is None)
-        ):
-            told = {
-                "seed": base.seed,
-                **told,
-                "input_axes": self.input_axes,
-                "output_axes": self.output_axes,
-            }
-        return replace(base, **told) if told else base
+        unseeded = (
+            has_seed(self.base) and self.base.get_config()["seed"] is None
+        )
+        seed = self.seed if unseeded and self._given_seed is not None else None
+        return told(self.base, seed, self.input_axes, self.output_axes)
 
     def _layout(self, shape: Sequence[int]) -> Layout:
         return kernel_layout(shape, self.input_axes, self.output_axes)
-
-    def _sample(
-        self, base: Any, shape: Sequence[int], dtype: str | None
-    ) -> Tensor:
-        """Draws from `base`, with what Keras leaves unchecked checked."""
-        if dtype is not None:
-            check_float(dtype)
-        if isinstance(base, np.ndarray):
-            values, dtype = base, dtype or keras.config.floatx()
-        else:
-            values, dtype = base(shape, dtype=dtype), None
-        sample = as_tensor(values, "base(shape)", dtype)
-        if tuple(sample.shape) != tuple(shape):
-            raise ValueError(
-                "`base` must give a tensor of the kernel's shape. Received: "
-                f"a tensor of shape {tuple(sample.shape)} for shape={shape}"
-            )
-        check_float(sample.dtype)
-        return sample
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -101,11 +67,56 @@ class Organizer(keras.initializers.VarianceScaling):
         }
 
 
+def told(
+    base: Any,
+    seed: Seed,
+    input_axes: list[int] | None,
+    output_axes: list[int] | None,
+) -> Any:
+    """Re-creates a base with a seed, and with axes if it lacks them.
+
+    Without either, and if the base knows no such things, it is as it was.
+    """
+    changes: dict[str, Any] = {}
+    if seed is not None and has_seed(base):
+        changes["seed"] = seed
+    if (
+        input_axes is not None
+        and isinstance(base, keras.initializers.VarianceScaling)
+        and (base.input_axes is None or base.output_axes is None)
+    ):
+        changes = {
+            "seed": base.seed,
+            **changes,
+            "input_axes": input_axes,
+            "output_axes": output_axes,
+        }
+    return replace(base, **changes) if changes else base
+
+
+def sample(base: Any, shape: Sequence[int], dtype: str | None) -> Tensor:
+    """Draws from a base, with what Keras leaves unchecked checked."""
+    if dtype is not None:
+        check_float(dtype)
+    if isinstance(base, np.ndarray):
+        values, dtype = base, dtype or keras.config.floatx()
+    else:
+        values, dtype = base(shape, dtype=dtype), None
+    drawn = as_tensor(values, "base(shape)", dtype)
+    if tuple(drawn.shape) != tuple(shape):
+        raise ValueError(
+            "`base` must give a tensor of the kernel's shape. Received: "
+            f"a tensor of shape {tuple(drawn.shape)} for shape={shape}"
+        )
+    check_float(drawn.dtype)
+    return drawn
+
+
 # What Keras serializes that is no class; `initializers.get` cannot read it.
 _NO_CLASSES = ("function", "__lambda__", "__numpy__", "__tensor__")
 
 
-def _get_base(base: Any) -> Any:
+def get_base(base: Any) -> Any:
     """The base as a callable, or as an array of its values."""
     given = base
     if isinstance(base, dict) and base.get("class_name") in _NO_CLASSES:

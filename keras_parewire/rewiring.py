@@ -120,7 +120,7 @@ def rewire_kernel(
     return layout.to_kernel(matrix, ops)
 
 
-def finite_values(tensor: Tensor) -> np.ndarray | None:
+def finite_values(tensor: Tensor, name: str = "kernel") -> np.ndarray | None:
     """Returns the values of `tensor`, or None while it is being traced.
 
     Raises:
@@ -131,7 +131,7 @@ def finite_values(tensor: Tensor) -> np.ndarray | None:
     except (TypeError, NotImplementedError):
         # JAX' and TensorFlow's ways of saying so; Keras has none.
         return None
-    check_finite(values)
+    check_finite(values, name)
     return values
 
 
@@ -146,11 +146,11 @@ def as_tensor(values: Any, name: str, dtype: str | None = None) -> Tensor:
         ) from error
 
 
-def check_finite(values: np.ndarray) -> None:
+def check_finite(values: np.ndarray, name: str = "kernel") -> None:
     """Checks that no weight is NaN or infinite."""
     if not np.isfinite(values).all():
         raise ValueError(
-            "A kernel must hold finite weights. Received: a kernel of shape "
+            f"A kernel must hold finite weights. Received: {name} of shape "
             f"{values.shape} with {np.isnan(values).sum()} NaN and "
             f"{np.isinf(values).sum()} infinite weights"
         )

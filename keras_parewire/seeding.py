@@ -65,6 +65,20 @@ def concrete_seed(seed: int | keras.random.SeedGenerator) -> int | None:
     return derive_seed(*state.tolist())
 
 
+def model_seed(seed: Seed) -> int:
+    """Returns the integer that seeds all weights of a model."""
+    if seed is None:
+        # As Keras seeds an unseeded initializer.
+        return random.randint(1, 10**9)
+    number = concrete_seed(seed)
+    if number is None:
+        raise ValueError(
+            "The seed of a model must have a value; this one is being traced. "
+            f"Received: seed={seed}"
+        )
+    return number
+
+
 def host_noise(seed: int, exponent: float) -> Draw:
     """Returns a function that draws the noise of `rule.py`, shape after shape.
 

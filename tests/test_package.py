@@ -28,10 +28,16 @@ def test_the_backend_is_the_one_asked_for():
 def test_public_names():
     assert sorted(keras_parewire.__all__) == [
         "PARewired",
+        "RewireReport",
         "StrengthStabilized",
+        "register_axes",
+        "reinitialize",
         "rewire",
+        "rewire_model",
+        "strength_report",
         "strength_variance",
         "strengths",
+        "strip",
     ]
     for name in keras_parewire.__all__:
         assert getattr(keras_parewire, name).__doc__

@@ -1,0 +1,227 @@
+"""New weights for a whole model, and models without our initializers."""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_parewire.organizer import Organizer
+from keras_parewire.seeding import (
+    Seed,
+    check_seed,
+    keep_random_state,
+    model_seed,
+)
+from keras_parewire.weights import (
+    Selection,
+    assign_all,
+    owned_weights,
+    selector,
+    sublayers,
+    walk,
+)
+
+_DRAW = 2  # What a weight's own seed is for, beside those of `models.py`.
+
+
+def reinitialize(
+    model: Any, *, seed: Seed = None, layers: Selection = None
+) -> None:
+    """Draws every weight of a built model anew from its own initializer.
+
+    It does so in place, as if the model had just been built: kernels, biases,
+    normalization statistics and all others. Compiled functions stay compiled
+    and see the new weights at once. A compiled optimizer forgets its state (its
+    step count and slots, not its learning rate), so that the next `fit` is the
+    training of a new model. Layers with an `adapt` method keep what they
+    have measured, and random layers such as dropout their seeds' states. After
+    an error nothing has changed.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    >>> ensemble = []
+    >>> for member in range(3):
+    ...     reinitialize(model, seed=member)
+    ...     ensemble.append(model.get_weights())  # After `model.fit`.
+
+    Args:
+        model: Built Keras model or layer.
+        seed: An integer, a `keras.random.SeedGenerator`, or None for a new
+            draw. It takes the place of all seeds that the initializers were
+            given; each layer's own is derived from it, see `rewire_model`.
+        layers: Which layers; see `rewire_model`. The optimizer keeps its state
+            if they are not all.
+
+    Raises:
+        ValueError: If the model has not been built, or a layer cannot be
+            re-created from its config.
+        TypeError: If an argument is of the wrong type.
+    """
+    seed = check_seed(seed)
+    weights = {id(weight.variable): weight for weight in owned_weights(model)}
+    chosen = selector(model, layers)
+    number = model_seed(seed)
+    updates: list[tuple[Any, np.ndarray]] = []
+    done: set[int] = set()
+    for layer in _units(model):
+        wanted = [
+            v
+            for v in layer.weights
+            if id(v) not in done and chosen(weights[id(v)])[0]
+        ]
+        if not wanted:
+            continue
+        done.update(map(id, wanted))
+        drawn = _new_weights(
+            layer, weights[id(layer.weights[0])].seed(number, _DRAW)
+        )
+        updates += [(v, drawn[id(v)]) for v in wanted]
+    if layers is None:
+        updates += _new_optimizer_state(model)
+    assign_all(updates)
+
+
+def strip(model: Any) -> None:
+    """Replaces this package's initializers in a model by their bases.
+
+    The weights stay. A model saved afterwards names nothing of this package,
+    so that it loads where the package is not installed.
+
+    Example:
+
+    >>> layer = keras.layers.Dense(4, kernel_initializer=PARewired("he_normal"))
+    >>> model = keras.Sequential([keras.Input((8,)), layer])
+    >>> strip(model)
+    >>> type(layer.kernel_initializer).__name__
+    'HeNormal'
+
+    Args:
+        model: Keras model or layer, built or not.
+
+    Raises:
+        ValueError: If a layer's config still names this package, as that of a
+            custom layer may; nothing has changed then.
+        TypeError: If `model` is no Keras model or layer.
+    """
+    if not isinstance(model, keras.layers.Layer):
+        raise TypeError(
+            "`model` must be a Keras model or layer. "
+            f"Received: model={model!r} of type {type(model).__name__}"
+        )
+    replaced = []
+    for layer in walk(model):
+        for name, value in vars(layer).items():
+            if isinstance(value, Organizer):
+                replaced.append((layer, name, value))
+    for layer, name, value in replaced:
+        setattr(layer, name, _innermost(value))
+    for layer in walk(model):
+        if _names_us(layer):
+            for changed, name, value in replaced:
+                setattr(changed, name, value)
+            raise ValueError(
+                "A layer's config must hold its initializers as attributes of "
+                "the layer to be stripped. Received: a layer "
+                f"{layer.name!r} of type {type(layer).__name__} whose config "
+                "still names `keras_parewire`"
+            )
+
+
+def _units(model: Any) -> Iterator[Any]:
+    """Yields the layers to re-create, each of them whole."""
+    for layer in walk(model, into=_is_container):
+        if layer.weights and not _is_container(layer):
+            yield layer
+
+
+def _is_container(layer: Any) -> bool:
+    """Whether a layer is a model with no weights but its layers'."""
+    inner = {id(v) for part in sublayers(layer) for v in part.weights}
+    return isinstance(layer, keras.Model) and all(
+        id(v) in inner for v in layer.weights
+    )
+
+
+def _new_weights(layer: Any, seed: int) -> dict[int, np.ndarray]:
+    """Builds a layer again; returns its new values by the old variables."""
+    if hasattr(layer, "adapt"):
+        return {id(v): ops.convert_to_numpy(v) for v in layer.weights}
+    try:
+        with keep_random_state():
+            # Keras draws the seeds of unseeded initializers there, whichever
+            # they are and wherever in the layer they sit.
+            random.seed(seed)
+            clone = type(layer).from_config(_without_seeds(layer.get_config()))
+            clone.build_from_config(layer.get_build_config())
+    except Exception as error:
+        raise ValueError(
+            "A layer must be able to be re-created from its config to be "
+            f"reinitialized. Received: a layer {layer.name!r} of type "
+            f"{type(layer).__name__}, which raises {error}"
+        ) from error
+    pairs = list(zip(layer.weights, clone.weights, strict=False))
+    if len(clone.weights) != len(layer.weights) or any(
+        (old.name, old.shape) != (new.name, new.shape) for old, new in pairs
+    ):
+        raise ValueError(
+            "A layer must have the same weights when it is re-created from its "
+            f"config, to be reinitialized. Received: a layer {layer.name!r} of "
+            f"type {type(layer).__name__} with weights "
+            f"{[v.name for v in layer.weights]} that has then "
+            f"{[v.name for v in clone.weights]}"
+        )
+    return {id(old): ops.convert_to_numpy(new) for old, new in pairs}
+
+
+def _without_seeds(config: Any) -> Any:
+    """A config with each seed in it set to None."""
+    if isinstance(config, dict):
+        return {
+            key: None if key == "seed" else _without_seeds(value)
+            for key, value in config.items()
+        }
+    if isinstance(config, list | tuple):
+        return type(config)(_without_seeds(value) for value in config)
+    return config
+
+
+def _new_optimizer_state(model: Any) -> list[tuple[Any, np.ndarray]]:
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None or not optimizer.built:
+        return []
+    clone = type(optimizer).from_config(optimizer.get_config())
+    clone.build(model.trainable_variables)
+    if len(clone.variables) != len(optimizer.variables):
+        raise ValueError(
+            "The optimizer must be the one that `compile` was given for the "
+            "weights that are trainable now. Received: an optimizer with "
+            f"{len(optimizer.variables)} variables, where a new one has "
+            f"{len(clone.variables)}. Compile the model anew"
+        )
+    return [
+        (old, ops.convert_to_numpy(new))
+        for old, new in zip(optimizer.variables, clone.variables, strict=True)
+        if old.name != "learning_rate"
+    ]
+
+
+def _innermost(initializer: Any) -> Any:
+    while isinstance(initializer, Organizer):
+        initializer = initializer.base
+    if isinstance(initializer, np.ndarray):
+        return keras.initializers.Constant(initializer)
+    return initializer
+
+
+def _names_us(layer: Any) -> bool:
+    if isinstance(layer, keras.Model):
+        return False  # Its layers are looked at one by one.
+    try:
+        config = keras.saving.serialize_keras_object(layer)
+    except (TypeError, ValueError, NotImplementedError):
+        return False  # It cannot be saved, with or without us.
+    return "keras_parewire>" in str(config)

@@ -1,0 +1,117 @@
+"""The table that the whole-model functions return."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """One weight of a model, see `RewireReport`."""
+
+    path: str
+    shape: tuple[int, ...]
+    inputs: int | None = None
+    outputs: int | None = None
+    groups: int | None = None
+    before: float | None = None
+    after: float | None = None
+    skipped: str | None = None
+
+
+class RewireReport:
+    """What was done to each weight of a model; prints as a table.
+
+    Iterating over it, or indexing it, gives a row for each weight of the model:
+
+    - `path`: the weight's path in the model;
+    - `shape`: its shape;
+    - `inputs`, `outputs`: the numbers of neurons on the two sides of the
+        kernel, or of one of its groups;
+    - `groups`: how many independent matrices the kernel holds, mostly 1;
+    - `before`, `after`: the strength variance, as `strength_variance` gives it,
+        averaged over the groups; equal if nothing was rewired;
+    - `skipped`: why the weight was left alone, or None. All but the path and
+        shape of such a weight are None.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
+    >>> report = rewire_model(model, seed=0)
+    >>> report[0].inputs, report[0].outputs, report[0].skipped
+    (64, 32, None)
+    >>> report[0].after < report[0].before
+    True
+    >>> report[1].skipped
+    'bias'
+
+    Attributes:
+        rows: The rows, a tuple.
+        seed: The seed that repeats what was done, or None if nothing was drawn.
+    """
+
+    def __init__(self, rows: Sequence[ReportRow], seed: int | None) -> None:
+        self.rows = tuple(rows)
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[ReportRow]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> ReportRow:
+        return self.rows[index]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all of it as a dict of plain values, fit for JSON."""
+        return {"seed": self.seed, "rows": [asdict(row) for row in self.rows]}
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        done = [row for row in self.rows if row.skipped is None]
+        reasons = Counter(row.skipped for row in self.rows if row.skipped)
+        table = [
+            (
+                "kernel",
+                "shape",
+                "inputs",
+                "outputs",
+                "groups",
+                "before",
+                "after",
+            )
+        ]
+        for row in done:
+            table.append(
+                (
+                    row.path,
+                    str(row.shape).replace(" ", ""),
+                    str(row.inputs),
+                    str(row.outputs),
+                    str(row.groups),
+                    f"{row.before:.3g}",
+                    f"{row.after:.3g}",
+                )
+            )
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join(
+                # Words to the left, numbers to the right.
+                cell.ljust(width) if number < 2 else cell.rjust(width)
+                for number, (cell, width) in enumerate(
+                    zip(cells, widths, strict=True)
+                )
+            )
+            for cells in table
+        ]
+        lines.append(f"{len(done)} kernels; before, after: strength variance")
+        if reasons:
+            skipped = ", ".join(
+                f"{n} {reason}" for reason, n in reasons.items()
+            )
+            lines.append(f"skipped: {skipped}")
+        return "\n".join(lines)
