@@ -75,7 +75,7 @@ def register_axes(layer_class: type, function: Rule) -> None:
             "`function` must be a function of a layer. "
             f"Received: function={function!r}"
         )
-    _RULES[layer_class] = function
+    _RULES[layer_class] = _checked(function)
 
 
 def find_axes(
@@ -96,14 +96,8 @@ def find_axes(
         if rule is None:
             continue
         known = rule(layer)
-        if not isinstance(known, Mapping):
-            raise TypeError(
-                "A function given to `register_axes` must return a dict from "
-                "weight names to axes. Received, for "
-                f"{type(layer).__name__}: {known!r}"
-            )
         if name in known:
-            axes = _checked(known[name], layer, name)
+            axes: KernelAxes = known[name]
             gates = _lookup(_GATES, layer) if per_gate else None
             return axes._replace(blocks=axes.blocks * (gates or 1))
         if layer is chain[0]:
@@ -141,22 +135,42 @@ def _lookup(table: dict[type, Any], layer: Any) -> Any:
     return next((table[c] for c in type(layer).__mro__ if c in table), None)
 
 
-def _checked(axes: Any, layer: Any, name: str) -> KernelAxes:
-    try:
-        checked = KernelAxes(*axes)
-        operator.index(checked.blocks)
-    except TypeError as error:
-        raise TypeError(
-            "The axes of a kernel must be `(input_axes, output_axes)` or "
-            "`(input_axes, output_axes, blocks)`. Received, for the weight "
-            f"{name!r} of {type(layer).__name__}: {axes!r}"
-        ) from error
-    if checked.blocks < 1:
-        raise ValueError(
-            "`blocks` must be 1 or more. Received, for the weight "
-            f"{name!r} of {type(layer).__name__}: blocks={checked.blocks}"
-        )
-    return checked
+def _checked(function: Rule) -> Rule:
+    """Wraps what users register, to check what it returns."""
+
+    def rule(layer: Any) -> dict[str, KernelAxes]:
+        known = function(layer)
+        kind = type(layer).__name__
+        if not isinstance(known, Mapping):
+            raise TypeError(
+                "A function given to `register_axes` must return a dict from "
+                f"weight names to axes. Received, for {kind}: {known!r}"
+            )
+        names = {variable.name for variable in layer.weights}
+        checked = {}
+        for name, axes in known.items():
+            if name not in names:
+                raise ValueError(
+                    f"{kind} has no weight of the name {name!r} given to "
+                    f"`register_axes`, but {sorted(names)}"
+                )
+            try:
+                checked[name] = KernelAxes(*axes)
+                blocks = operator.index(checked[name].blocks)
+            except TypeError as error:
+                raise TypeError(
+                    "The axes of a kernel must be `(input_axes, output_axes)` "
+                    "or `(input_axes, output_axes, blocks)`. Received, for "
+                    f"the weight {name!r} of {kind}: {axes!r}"
+                ) from error
+            if blocks < 1:
+                raise ValueError(
+                    "`blocks` must be 1 or more. Received, for the weight "
+                    f"{name!r} of {kind}: blocks={blocks}"
+                )
+        return checked
+
+    return rule
 
 
 def _einsum(layer: Any) -> dict[str, KernelAxes]:

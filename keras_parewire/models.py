@@ -82,8 +82,9 @@ def rewire_model(
             rewired as a whole. Defaults to False.
         seed: An integer, a `keras.random.SeedGenerator`, or None for a new
             draw; it seeds all kernels, each by a stream of its own. A kernel's
-            stream goes by the name of its layer; among layers of the same name
-            and among those with names that Keras numbered, by their order.
+            stream goes by the name of its layer, so that it does not depend on
+            the layers' order, except among layers whose names differ in a
+            final number only, as those do that Keras names.
         verbose: 0 for silence, 1 for a progress bar, `"auto"` for one if it
             takes longer than a second. Defaults to `"auto"`.
 

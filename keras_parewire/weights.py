@@ -86,7 +86,8 @@ def owned_weights(model: Any) -> list[OwnedWeight]:
     weights = []
     for variable in model.weights:
         chain = owners[id(variable)]
-        name = f"{re.sub(r'_[0-9]+$', '', chain[0].name)}/{variable.name}"
+        names = [re.sub(r"_[0-9]+$", "", layer.name) for layer in chain[:-1]]
+        name = "/".join([*reversed(names), variable.name])
         stream = int.from_bytes(name.encode(), "big"), seen[name]
         seen[name] += 1
         weights.append(OwnedWeight(variable, chain, stream))
