@@ -6,9 +6,11 @@ See https://arxiv.org/abs/2207.08148 for the method.
 from importlib.metadata import version
 
 from keras_parewire.axes import register_axes
+from keras_parewire.connections import animate_rewiring, plot_connections
 from keras_parewire.diagnostics import strength_variance, strengths
 from keras_parewire.initializers import PARewired, StrengthStabilized
 from keras_parewire.models import rewire_model, strength_report
+from keras_parewire.plots import plot_strengths
 from keras_parewire.reinitialization import reinitialize, strip
 from keras_parewire.report import RewireReport
 from keras_parewire.rewiring import rewire
@@ -19,6 +21,9 @@ __all__ = [
     "PARewired",
     "RewireReport",
     "StrengthStabilized",
+    "animate_rewiring",
+    "plot_connections",
+    "plot_strengths",
     "register_axes",
     "reinitialize",
     "rewire",

@@ -46,9 +46,9 @@ def rewire_matrix(
     """
     wide = np.float64 if matrix.dtype == np.float64 else np.float32
     rows = _transpose(matrix, wide)
-    _rewire_rows(rows, draw, exponent, block_size)
+    rewire_rows(rows, draw, exponent, block_size)
     rows = _transpose(rows, wide)
-    _rewire_rows(rows, draw, exponent, block_size)
+    rewire_rows(rows, draw, exponent, block_size)
     return rows.astype(matrix.dtype, copy=False)
 
 
@@ -61,7 +61,7 @@ def _transpose(matrix: np.ndarray, dtype: Any) -> np.ndarray:
     return transposed
 
 
-def _rewire_rows(
+def rewire_rows(
     rows: np.ndarray, draw: Draw, exponent: float, block_size: int
 ) -> None:
     """One pass over `rows`, of shape `(visited, others)`, in place."""
