@@ -14,6 +14,15 @@ import matplotlib
 import numpy as np
 import pytest
 
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    # Two devices on one CPU, for a strategy to mirror over.
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2,
+    )
+
 matplotlib.use("Agg")
 keras.config.disable_traceback_filtering()
 
@@ -41,3 +50,18 @@ def random_seed():
 def kernel():
     """A float32 matrix of 48 inputs and 32 outputs."""
     return np.random.default_rng(0).standard_normal((48, 32), np.float32)
+
+
+@pytest.fixture
+def model_parallel():
+    """Shards kernels over eight devices, on JAX."""
+    devices = keras.distribution.list_devices("cpu")
+    assert len(devices) == 8
+    mesh = keras.distribution.DeviceMesh((8,), ["model"], devices)
+    layout_map = keras.distribution.LayoutMap(mesh)
+    layout_map[".*kernel"] = (None, "model")
+    keras.distribution.set_distribution(
+        keras.distribution.ModelParallel(layout_map=layout_map)
+    )
+    yield
+    keras.distribution.set_distribution(None)

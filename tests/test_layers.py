@@ -193,20 +193,6 @@ def test_jax_jit():
     assert_same(values, initializer()((INPUTS, OUTPUTS)))
 
 
-@pytest.fixture
-def model_parallel():
-    devices = keras.distribution.list_devices("cpu")
-    assert len(devices) == 8
-    mesh = keras.distribution.DeviceMesh((8,), ["model"], devices)
-    layout_map = keras.distribution.LayoutMap(mesh)
-    layout_map[".*kernel"] = (None, "model")
-    keras.distribution.set_distribution(
-        keras.distribution.ModelParallel(layout_map=layout_map)
-    )
-    yield
-    keras.distribution.set_distribution(None)
-
-
 @pytest.mark.backend("jax")
 @pytest.mark.parametrize(
     ("shape", "engine"), [((2048, 4096), "rule"), ((64, 64), "host")]
