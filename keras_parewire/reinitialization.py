@@ -1,7 +1,6 @@
 """New weights for a whole model, and models without our initializers."""
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -16,11 +15,11 @@ from keras_parewire.seeding import (
     model_seed,
 )
 from keras_parewire.weights import (
+    OwnedWeight,
     Selection,
     assign_all,
     owned_weights,
     selector,
-    sublayers,
     walk,
 )
 
@@ -58,28 +57,25 @@ def reinitialize(
 
     Raises:
         ValueError: If the model has not been built, or a layer cannot be
-            re-created from its config.
+            re-created from its config, nor can one that holds it.
         TypeError: If an argument is of the wrong type.
     """
     seed = check_seed(seed)
-    weights = {id(weight.variable): weight for weight in owned_weights(model)}
+    weights = owned_weights(model)
     chosen = selector(model, layers)
     number = model_seed(seed)
+    owned: dict[int, list[OwnedWeight]] = {}
+    for weight in weights:
+        owned.setdefault(id(weight.chain[0]), []).append(weight)
     updates: list[tuple[Any, np.ndarray]] = []
-    done: set[int] = set()
-    for layer in _units(model):
-        wanted = [
-            v
-            for v in layer.weights
-            if id(v) not in done and chosen(weights[id(v)])[0]
-        ]
-        if not wanted:
-            continue
-        done.update(map(id, wanted))
-        drawn = _new_weights(
-            layer, weights[id(layer.weights[0])].seed(number, _DRAW)
-        )
-        updates += [(v, drawn[id(v)]) for v in wanted]
+    drawn: dict[int, dict[int, np.ndarray]] = {}
+    for group in owned.values():
+        wanted = [weight for weight in group if chosen(weight)[0]]
+        chain = group[0].chain
+        # What was measured is no draw.
+        if wanted and not hasattr(chain[0], "adapt"):
+            own = _draw_again(chain, group[0].seed(number, _DRAW), drawn)
+            updates += [(w.variable, own[id(w.variable)]) for w in wanted]
     if layers is None:
         updates += _new_optimizer_state(model)
     assign_all(updates)
@@ -131,25 +127,32 @@ def strip(model: Any) -> None:
             )
 
 
-def _units(model: Any) -> Iterator[Any]:
-    """Yields the layers to re-create, each of them whole."""
-    for layer in walk(model, into=_is_container):
-        if layer.weights and not _is_container(layer):
-            yield layer
+def _draw_again(
+    chain: tuple[Any, ...], seed: int, drawn: dict[int, dict[int, np.ndarray]]
+) -> dict[int, np.ndarray]:
+    """Returns new values of a layer's weights, by the variables' ids.
+
+    Some layers cannot be made from their config, but can as part of the layer
+    around them, whose weights are drawn with them then.
+
+    Args:
+        chain: The layer, the one that holds it, and so on.
+        seed: Of the draw.
+        drawn: What has been drawn by the layers' ids, to be added to.
+    """
+    errors = []
+    for layer in chain:
+        try:
+            if id(layer) not in drawn:
+                drawn[id(layer)] = _recreate(layer, seed)
+            return drawn[id(layer)]
+        except ValueError as error:
+            errors.append(error)
+    raise errors[0]
 
 
-def _is_container(layer: Any) -> bool:
-    """Whether a layer is a model with no weights but its layers'."""
-    inner = {id(v) for part in sublayers(layer) for v in part.weights}
-    return isinstance(layer, keras.Model) and all(
-        id(v) in inner for v in layer.weights
-    )
-
-
-def _new_weights(layer: Any, seed: int) -> dict[int, np.ndarray]:
-    """Builds a layer again; returns its new values by the old variables."""
-    if hasattr(layer, "adapt"):
-        return {id(v): ops.convert_to_numpy(v) for v in layer.weights}
+def _recreate(layer: Any, seed: int) -> dict[int, np.ndarray]:
+    """Makes a layer once more, with other seeds, for its weights' values."""
     try:
         with keep_random_state():
             # Keras draws the seeds of unseeded initializers there, whichever

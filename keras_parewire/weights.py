@@ -122,16 +122,9 @@ def kernel_plan(model: Any, layers: Selection, per_gate: bool) -> Plan:
     return plan
 
 
-def walk(
-    model: Any, into: Callable[[Any], bool] | None = None
-) -> Iterator[Any]:
-    """Yields a model and every layer in it once.
-
-    Args:
-        model: Keras model or layer.
-        into: Tells whether to go into a layer. Defaults to all.
-    """
-    for chain in _chains(model, into):
+def walk(model: Any) -> Iterator[Any]:
+    """Yields a model and every layer in it once."""
+    for chain in _chains(model):
         yield chain[0]
 
 
@@ -201,9 +194,7 @@ def assign_all(updates: Iterable[tuple[Any, np.ndarray]]) -> None:
         raise
 
 
-def _chains(
-    model: Any, into: Callable[[Any], bool] | None = None
-) -> Iterator[tuple[Any, ...]]:
+def _chains(model: Any) -> Iterator[tuple[Any, ...]]:
     """Yields each layer of a model once, with those that hold it."""
     visited: set[int] = set()
     stack: list[tuple[Any, ...]] = [(model,)]
@@ -213,9 +204,8 @@ def _chains(
             continue
         visited.add(id(chain[0]))
         yield chain
-        if into is None or into(chain[0]):
-            parts = reversed(sublayers(chain[0]))
-            stack.extend((part, *chain) for part in parts)
+        parts = reversed(sublayers(chain[0]))
+        stack.extend((part, *chain) for part in parts)
 
 
 def _layers_in(values: Iterable[Any]) -> Iterator[Any]:

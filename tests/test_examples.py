@@ -29,3 +29,12 @@ def test_quickstart(tmp_path):
     assert "mean ± standard deviation of 2 seeds" in output
     assert "its predictions agree" in output
     assert (tmp_path / "quickstart.png").stat().st_size > 10_000
+
+
+def test_whole_model(tmp_path):
+    output = run("whole_model.py", "MobileNet", "--out", tmp_path)
+    assert "conv_pw_13/kernel" in output
+    assert "skipped: " in output
+    pictures = ["connections.png", "rewiring.gif", "strengths.png"]
+    for name in [*pictures, "variances.png"]:
+        assert (tmp_path / name).stat().st_size > 10_000
