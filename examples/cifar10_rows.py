@@ -1,0 +1,126 @@
+"""The rows of a study: a CSV file that survives being killed at any moment."""
+
+import csv
+import fcntl
+import io
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+KEY = ("model", "arm", "seed")
+COLUMNS = (
+    *KEY,
+    "base",
+    "draw",
+    "epochs",
+    "epoch_1_accuracy",
+    "epoch_1_val_accuracy",
+    "val_accuracy",
+    "test_accuracy",
+    "strength_variance",
+    "strength_kurtosis",
+    "losses",
+    "accuracies",
+    "val_accuracies",
+    "config",
+    "backend",
+    "device",
+    "dtype",
+    "keras",
+    "backend_version",
+    "numpy",
+    "keras_parewire",
+    "seconds",
+    "utc",
+)
+
+
+def read(path):
+    """Returns the complete rows of a file, and none if there is no file."""
+    path = Path(path)
+    return _parse(path.read_bytes()) if path.exists() else []
+
+
+def key(row):
+    """What may be in a file once only."""
+    return tuple(str(row[column]) for column in KEY)
+
+
+def append(path, row):
+    """Adds a row, whole or not at all, unless another process already has.
+
+    Returns:
+        Whether the row was added.
+    """
+    _create(path)
+    with _locked(path) as descriptor:
+        content = _repair(descriptor)
+        if key(row) in map(key, _parse(content)):
+            return False
+        _write(descriptor, _line(row[column] for column in COLUMNS))
+        return True
+
+
+def write_atomically(path, text):
+    """Writes a file that is never seen half written."""
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def _create(path):
+    """Makes the file with its header; a link never replaces another's."""
+    path = Path(path)
+    if path.exists():
+        return
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(_line(COLUMNS))
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+
+
+@contextmanager
+def _locked(path):
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _repair(descriptor):
+    """Cuts off what a killed process has left of its last row."""
+    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        os.ftruncate(descriptor, len(whole))
+    return whole
+
+
+def _parse(content):
+    # No field holds a line break, so a line without its end is a torn row.
+    whole = content[: content.rfind(b"\n") + 1].decode()
+    rows = list(csv.DictReader(io.StringIO(whole)))
+    if rows and tuple(rows[0]) != COLUMNS:
+        raise ValueError(
+            f"The columns must be {COLUMNS}. Received: {tuple(rows[0])}"
+        )
+    return rows
+
+
+def _line(fields):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(fields)
+    return text.getvalue().encode()
+
+
+def _write(descriptor, line):
+    if os.write(descriptor, line) != len(line):
+        raise OSError("The row was cut short; the next call drops its rest.")
+    os.fsync(descriptor)

@@ -1,0 +1,182 @@
+"""Configuration and runs of the CIFAR-10 study."""
+
+import datetime
+import functools
+import hashlib
+import json
+import os
+import platform
+from importlib.metadata import version
+
+import cifar10_rows
+import keras
+import numpy as np
+from cifar10_arms import (
+    STABILIZED_CANDIDATES,
+    InitialWeights,
+    strength_moments,
+)
+from cifar10_data import SPLIT_SEED
+from cifar10_models import RECIPES
+from cifar10_training import ORDER_SEED, PADDING, Trainer, schedule
+
+# To be raised by whoever changes what a run computes.
+STUDY_VERSION = 1
+BACKEND = keras.backend.backend()
+
+
+class Study:
+    """A model's runs under one configuration.
+
+    Args:
+        options: The command line's arguments, see `cifar10.py`.
+        data: A `cifar10_data.Data`.
+    """
+
+    def __init__(self, options, data):
+        device, self.device_name = find_device()
+        self.recipe = RECIPES[options.model]
+        self.data = data
+        self.smoke = options.smoke
+        policy = "mixed_bfloat16" if device == "gpu" else "float32"
+        keras.config.set_dtype_policy(policy)
+        # All that changes a result: rows of different studies never mix.
+        self.config = {
+            "model": options.model,
+            "base": options.base or self.recipe.base,
+            "epochs": options.epochs,
+            "batch_size": options.batch_size,
+            "schedule": options.schedule,
+            "optimizer": "adamw",
+            "learning_rate": options.learning_rate or self.recipe.learning_rate,
+            "weight_decay": self.recipe.weight_decay,
+            "augmentation": f"crop with padding {PADDING}, horizontal flip",
+            "dtype": policy,
+            "backend": BACKEND,
+            "device": device,
+            "data": data.fingerprint,
+            "split": [len(part) for part in data[2:5]],
+            "split_seed": SPLIT_SEED,
+            "order_seed": ORDER_SEED,
+            "candidates": options.candidates,
+            "stabilized_candidates": STABILIZED_CANDIDATES,
+            "study_version": STUDY_VERSION,
+        }
+        text = json.dumps(self.config, sort_keys=True)
+        self.hash = hashlib.sha256(text.encode()).hexdigest()[:8]
+        stem = f"cifar10-{options.model}-{self.hash}"
+        self.path = options.out / f"{stem}.csv"
+
+    def missing(self, seeds, arms):
+        """The runs that the file does not hold, all arms of a seed together."""
+        done = set(map(cifar10_rows.key, cifar10_rows.read(self.path)))
+        model = self.config["model"]
+        return [
+            (arm, seed)
+            for seed in seeds
+            for arm in arms
+            if (model, arm, str(seed)) not in done
+        ]
+
+    def run(self, runs, after_epoch=lambda: None):
+        """Trains the runs, and adds a row to the file after each."""
+        if not runs:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        cifar10_rows.write_atomically(
+            self.path.with_suffix(".json"),
+            json.dumps(self.config, indent=2) + "\n",
+        )
+        for arm, seed in runs:
+            row = self.train(arm, seed, after_epoch)
+            cifar10_rows.append(self.path, row)
+
+    def train(self, arm, seed, after_epoch=lambda: None):
+        """Returns the row of one run."""
+        draw = self.weights.set_up(arm, seed)
+        variance, kurtosis = strength_moments(self.weights.network)
+        result = self.trainer.run(after_epoch)
+        now = datetime.datetime.now(datetime.UTC)
+        return {
+            "model": self.config["model"],
+            "arm": arm,
+            "seed": seed,
+            "base": self.config["base"],
+            "draw": draw,
+            "epochs": self.config["epochs"],
+            "epoch_1_accuracy": result["accuracies"][0],
+            "epoch_1_val_accuracy": result["val_accuracies"][0],
+            "val_accuracy": result["val_accuracies"][-1],
+            "test_accuracy": result["test_accuracy"],
+            "strength_variance": variance,
+            "strength_kurtosis": kurtosis,
+            "losses": json.dumps(result["losses"]),
+            "accuracies": json.dumps(result["accuracies"]),
+            "val_accuracies": json.dumps(result["val_accuracies"]),
+            "config": self.hash,
+            "backend": BACKEND,
+            "device": self.device_name,
+            "dtype": self.config["dtype"],
+            "keras": keras.__version__,
+            "backend_version": version(BACKEND),
+            "numpy": np.__version__,
+            "keras_parewire": version("keras_parewire"),
+            "seconds": round(result["seconds"], 3),
+            "utc": now.isoformat(timespec="seconds"),
+        }
+
+    @functools.cached_property
+    def weights(self):
+        """The one network; the seeds of its dropout are the same for all."""
+        keras.utils.set_random_seed(ORDER_SEED)
+        network = self.recipe.build(self.config["base"])
+        return InitialWeights(network, self.config["candidates"])
+
+    @functools.cached_property
+    def trainer(self):
+        """The one compiled model."""
+        config = self.config
+
+        def optimizer(steps):
+            return keras.optimizers.AdamW(
+                schedule(config["schedule"], config["learning_rate"], steps),
+                weight_decay=config["weight_decay"],
+            )
+
+        # What costs least for a few steps; the compiled path is in it too.
+        eager = BACKEND == "tensorflow" and config["model"] != "small_cnn"
+        return Trainer(
+            self.weights.network,
+            self.data,
+            config["epochs"],
+            config["batch_size"],
+            optimizer,
+            run_eagerly=self.smoke and eager,
+        )
+
+
+def find_device():
+    """Returns "gpu" or "cpu", and the name of the device."""
+    if BACKEND == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        if device.platform == "gpu":
+            return "gpu", device.device_kind
+    elif BACKEND == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return "gpu", torch.cuda.get_device_name()
+    else:
+        import tensorflow as tf
+
+        for device in tf.config.list_physical_devices("GPU"):
+            details = tf.config.experimental.get_device_details(device)
+            return "gpu", details.get("device_name", "GPU")
+    return "cpu", f"{platform.machine()}, {_cores()} cores"
+
+
+def _cores():
+    # Not `cpu_count`: a container or `taskset` may allow fewer.
+    return len(os.sched_getaffinity(0))

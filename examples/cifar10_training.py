@@ -1,0 +1,209 @@
+"""Trains one network again and again without compiling it again."""
+
+import math
+import time
+
+import keras
+import numpy as np
+from keras import ops
+
+SIZE = 32
+PADDING = 4
+# Of CIFAR-10's training images, as usual.
+MEAN = (0.4914, 0.4822, 0.4465)
+DEVIATION = (0.2470, 0.2435, 0.2616)
+# The order of the images, the augmentation and the dropout have one seed for
+# all runs: only the weights differ.
+ORDER_SEED = 0
+
+
+class OnDevice(keras.Model):
+    """A network fed with numbers of images that live on its device.
+
+    The images are a weight of this model, not of the network, and are
+    gathered, augmented and normalized within the compiled step.
+    """
+
+    def __init__(self, network, images):
+        super().__init__()
+        self.network = network
+        pixels = images.reshape(-1, images.shape[-1])
+        self.pixels = self.add_weight(
+            pixels.shape,
+            "zeros",
+            dtype="uint8",
+            trainable=False,
+            name="pixels",
+        )
+        self.pixels.assign(pixels)
+        self.augmentation = keras.random.SeedGenerator(ORDER_SEED)
+        # Counts calls from Python: one for each compilation.
+        self.traces = 0
+
+    def call(self, number, training=False):
+        self.traces += 1
+        rows = columns = ops.arange(SIZE)[None]
+        if training:
+            shape = (ops.shape(number)[0], 1)
+            rows = rows + self._shift(shape)
+            flip = keras.random.uniform(shape, seed=self.augmentation) < 0.5
+            columns = ops.where(flip, SIZE - 1 - columns, columns)
+            columns = columns + self._shift(shape)
+        inside = _inside(rows)[:, :, None] & _inside(columns)[:, None, :]
+        place = number[:, None, None] * SIZE + rows[:, :, None]
+        place = place * SIZE + columns[:, None, :]
+        pixels = ops.take(self.pixels, ops.where(inside, place, 0), axis=0)
+        pixels = ops.where(inside[..., None], ops.cast(pixels, "float32"), 0.0)
+        pixels = ops.subtract(pixels / 255.0, MEAN)
+        return self.network(ops.divide(pixels, DEVIATION))
+
+    def _shift(self, shape):
+        return keras.random.randint(
+            shape, -PADDING, PADDING + 1, seed=self.augmentation
+        )
+
+
+def _inside(places):
+    return (places >= 0) & (places < SIZE)
+
+
+def schedule(name, learning_rate, steps):
+    """The learning rate of a run of `steps`, as Keras takes it."""
+    if name == "constant":
+        return learning_rate
+    if name == "cosine":
+        return keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    warmup = max(1, round(0.3 * steps))
+    return keras.optimizers.schedules.CosineDecay(
+        learning_rate / 25,
+        max(1, steps - warmup),
+        warmup_target=learning_rate,
+        warmup_steps=warmup,
+    )
+
+
+class Trainer:
+    """A network compiled once; every run starts from the same state.
+
+    Args:
+        network: A built model from images to logits.
+        data: A `cifar10_data.Data`.
+        epochs: Of each run.
+        batch_size: Of training; what is left of an epoch is dropped.
+        optimizer: A function of the number of steps that makes the optimizer.
+        run_eagerly: Without compilation, for smoke tests of large networks.
+    """
+
+    def __init__(
+        self, network, data, epochs, batch_size, optimizer, run_eagerly=False
+    ):
+        self.data = data
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.steps = len(data.train) // batch_size
+        if not self.steps:
+            raise ValueError(
+                f"`batch_size` must be at most {len(data.train)}, the number "
+                f"of training images. Received: batch_size={batch_size}"
+            )
+        # Divides both sets, so that one shape is compiled.
+        self.eval_batch_size = math.gcd(
+            len(data.validation), len(data.test), 500
+        )
+        self.order = epoch_orders(data.train, epochs, self.steps * batch_size)
+        self.network = network
+        self.model = OnDevice(network, data.images)
+        self.model(data.test[:1])
+        self.model.compile(
+            optimizer(self.steps * epochs),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            run_eagerly=run_eagerly,
+        )
+        self.model.optimizer.build(self.model.trainable_variables)
+        self.runs_python = run_eagerly or keras.backend.backend() == "torch"
+        self.traces = None
+        # What a run changes besides the network's weights, which are drawn
+        # anew: the optimizer, statistics and all seed generators.
+        self._state = [
+            (variable, ops.convert_to_numpy(variable).copy())
+            for variable in (
+                *self.model.non_trainable_variables,
+                *self.model.optimizer.variables,
+            )
+            if variable is not self.model.pixels
+        ]
+
+    def restore(self):
+        """Puts everything but the trainable weights where it was at first."""
+        # PyTorch's plain dropout takes from its global generator.
+        keras.utils.set_random_seed(ORDER_SEED)
+        for variable, value in self._state:
+            variable.assign(value)
+
+    def run(self, after_epoch=lambda: None):
+        """Trains the weights that are there, and evaluates them.
+
+        Args:
+            after_epoch: Called after each epoch.
+
+        Returns:
+            A dict of the curves, the test accuracy and the seconds.
+        """
+        start = time.perf_counter()
+        self.restore()
+        labels, validation, test = (
+            self.data.labels,
+            self.data.validation,
+            self.data.test,
+        )
+        history = self.model.fit(
+            self.order,
+            labels[self.order],
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            # Not a shuffled epoch each: all epochs' orders are one array.
+            steps_per_epoch=self.steps,
+            shuffle=False,
+            validation_data=(validation, labels[validation]),
+            validation_batch_size=self.eval_batch_size,
+            callbacks=[
+                keras.callbacks.LambdaCallback(
+                    on_epoch_end=lambda epoch, logs: after_epoch()
+                )
+            ],
+            verbose=0,
+        ).history
+        result = self.model.evaluate(
+            test,
+            labels[test],
+            batch_size=self.eval_batch_size,
+            verbose=0,
+            return_dict=True,
+        )
+        self._check_traces()
+        return {
+            "losses": history["loss"],
+            "accuracies": history["accuracy"],
+            "val_accuracies": history["val_accuracy"],
+            "test_accuracy": result["accuracy"],
+            "seconds": time.perf_counter() - start,
+        }
+
+    def _check_traces(self):
+        traces = self.model.traces
+        if self.traces is None:
+            self.traces = traces
+        if traces > self.traces and not self.runs_python:
+            raise RuntimeError(
+                "A model must be compiled in its first run only. Received: "
+                f"{traces - self.traces} more traces"
+            )
+
+
+def epoch_orders(train, epochs, length):
+    """The images of all epochs, a new permutation each, in one array."""
+    generator = np.random.default_rng(ORDER_SEED)
+    return np.concatenate(
+        [generator.permutation(train)[:length] for _ in range(epochs)]
+    )
