@@ -1,0 +1,135 @@
+"""The figures of the CIFAR-10 study, from its rows."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from cifar10_statistics import METRICS
+
+COLORS = {
+    "base": "tab:gray",
+    "pa": "tab:blue",
+    "stabilized": "tab:green",
+    "stabilized+pa": "tab:cyan",
+    "shuffled": "tab:orange",
+    "greedy": "tab:red",
+    "lowest": "tab:olive",
+    "highest": "tab:purple",
+}
+
+
+def draw(config, arms, stem):
+    """Draws the three figures of a study to `<stem>-<figure>.png`."""
+    arms = {arm: arms[arm] for arm in COLORS if arm in arms}
+    for name, function in (
+        ("curves", draw_curves),
+        ("differences", draw_differences),
+        ("strengths", draw_strengths),
+    ):
+        figure = function(arms)
+        if figure is None:
+            continue
+        figure.suptitle(
+            f"{config['model']}, base {config['base']}, "
+            f"{config['epochs']} epochs, {config['backend']}"
+        )
+        figure.savefig(f"{stem}-{name}.png", dpi=120)
+        plt.close(figure)
+
+
+def draw_curves(arms):
+    """Learning curves: means, and bands of one standard deviation."""
+    columns = {
+        "losses": ("training loss", 1),
+        "accuracies": ("training accuracy in %", 100),
+        "val_accuracies": ("validation accuracy in %", 100),
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    for axis, (column, (label, scale)) in zip(
+        axes, columns.items(), strict=True
+    ):
+        for arm, rows in arms.items():
+            curves = np.array([row[column] for row in rows.values()]) * scale
+            epochs = np.arange(1, curves.shape[1] + 1)
+            mean, spread = curves.mean(axis=0), curves.std(axis=0)
+            style = {"marker": "o", "markersize": 3} if len(epochs) < 20 else {}
+            axis.plot(
+                epochs,
+                mean,
+                color=COLORS[arm],
+                label=f"{arm} (n = {len(curves)})",
+                **style,
+            )
+            axis.fill_between(
+                epochs,
+                mean - spread,
+                mean + spread,
+                color=COLORS[arm],
+                alpha=0.15,
+                linewidth=0,
+            )
+        axis.set(xlabel="epoch", ylabel=label)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].legend(title="mean ± 1 sd over seeds", fontsize="small")
+    return figure
+
+
+def draw_differences(arms):
+    """Each seed's difference from the base, as a dot; the mean as a line."""
+    paired = {
+        arm: sorted(set(rows) & set(arms.get("base", {})))
+        for arm, rows in arms.items()
+        if arm not in ("base", "lowest", "highest")
+    }
+    paired = {arm: seeds for arm, seeds in paired.items() if seeds}
+    if not paired:
+        return None
+    figure, axes = plt.subplots(
+        1, len(METRICS), figsize=(13, 4), layout="constrained"
+    )
+    for axis, (metric, label) in zip(axes, METRICS.items(), strict=True):
+        axis.axhline(0, color="black", linewidth=0.8)
+        for place, (arm, seeds) in enumerate(paired.items()):
+            values = 100 * np.array(
+                [
+                    arms[arm][seed][metric] - arms["base"][seed][metric]
+                    for seed in seeds
+                ]
+            )
+            across = place + np.linspace(-0.25, 0.25, len(values) + 2)[1:-1]
+            axis.plot(across, values, ".", color=COLORS[arm], alpha=0.7)
+            axis.hlines(
+                values.mean(), place - 0.35, place + 0.35, COLORS[arm], lw=2
+            )
+        axis.set(title=label, ylabel="difference from base in points")
+        names = [f"{arm}\nn = {len(seeds)}" for arm, seeds in paired.items()]
+        axis.set_xticks(range(len(names)), names)
+        axis.set_xlim(-0.6, len(names) - 0.4)
+    return figure
+
+
+def draw_strengths(arms):
+    """Strength variance and kurtosis at initialization against accuracy."""
+    measures = {
+        "strength_variance": "mean strength variance at initialization",
+        "strength_kurtosis": "mean excess kurtosis of strengths",
+    }
+    metrics = ("epoch_1_val_accuracy", "test_accuracy")
+    figure, axes = plt.subplots(
+        2, 2, figsize=(11, 8), layout="constrained", sharey="row"
+    )
+    for line, metric in zip(axes, metrics, strict=True):
+        for axis, (measure, label) in zip(line, measures.items(), strict=True):
+            for arm, rows in arms.items():
+                axis.plot(
+                    [row[measure] for row in rows.values()],
+                    [100 * row[metric] for row in rows.values()],
+                    ".",
+                    color=COLORS[arm],
+                    alpha=0.7,
+                    label=arm,
+                )
+            axis.set(xlabel=label, ylabel=f"{METRICS[metric]} in %")
+            if measure == "strength_variance":
+                # Rewiring lowers it by orders of magnitude.
+                axis.set_xscale("log")
+    axes[0, 0].legend(fontsize="small")
+    return figure

@@ -1,0 +1,181 @@
+"""Reports what the rows of `cifar10.py` show, and how certain it is.
+
+    python examples/cifar10_report.py examples/results/cifar10-*.csv
+
+Writes `cifar10-report.md`, which it also prints, `.json` with all numbers, and
+three figures for each study to the folder of `--out`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import cifar10_figures
+import cifar10_rows
+from cifar10_statistics import METRICS, summarize
+
+# https://github.com/scabini/PArewiring_weights: 100 models each.
+PUBLISHED = {
+    "resnet50": (
+        ("Kaiming-normal", "13.93±3.24", "13.92±3.17", "92.29±0.35", "92.74"),
+        ("PA rewiring", "14.06±2.74", "13.91±2.61", "92.37±0.26", "92.75"),
+    ),
+    "sl_vit": (
+        ("Orthogonal", "22.64±0.61", "22.42±0.68", "89.10±0.29", "89.52"),
+        ("PA rewiring", "24.43±0.94", "24.35±0.91", "89.13±0.26", "89.57"),
+    ),
+    "convmixer": (
+        ("Orthogonal", "39.18±1.30", "38.54±1.35", "93.69±0.14", "93.84"),
+        ("PA rewiring", "39.91±1.26", "39.16±1.31", "93.77±0.13", "93.95"),
+    ),
+}
+# The fingerprint of the images and labels that a copy decodes to.
+LOSSY = {"16a32a75c0fc"}
+
+
+def read_study(path):
+    """Returns the configuration, the device and the rows of each arm."""
+    rows = cifar10_rows.read(path)
+    if not rows:
+        raise ValueError(f"A study must have rows. Received: {path}")
+    arms = {}
+    for row in rows:
+        arms.setdefault(row["arm"], {})[int(row["seed"])] = _numbers(row)
+    config = json.loads(path.with_suffix(".json").read_text())
+    devices = sorted({row["device"] for row in rows})
+    return config, ", ".join(devices), arms
+
+
+def _numbers(row):
+    curves = ("losses", "accuracies", "val_accuracies")
+    single = (*METRICS, "strength_variance", "strength_kurtosis")
+    return {name: json.loads(row[name]) for name in curves} | {
+        name: float(row[name]) for name in single
+    }
+
+
+def describe(config, device):
+    """Returns what the runs have in common, in words."""
+    lossy = (
+        " They are a JPEG re-encoding, lossy: published numbers are of the "
+        "original images."
+        if config["data"] in LOSSY
+        else ""
+    )
+    return (
+        f"Base `{config['base']}`, {config['epochs']} epochs in batches of "
+        f"{config['batch_size']}, AdamW with learning rate "
+        f"{config['learning_rate']:g} ({config['schedule']}) and weight decay "
+        f"{config['weight_decay']:g}, {config['augmentation']}; "
+        f"{config['backend']} in {config['dtype']} on {device}. Images: "
+        f"{config['split'][0]} train, {config['split'][1]} validation, "
+        f"{config['split'][2]} test, fingerprint {config['data']}.{lossy}"
+    )
+
+
+def table(config, summary):
+    """Returns the lines of the table in the paper's form."""
+    lines = [
+        "| weights | ep. 1 acc. | ep. 1 val. acc. | test acc. average | max "
+        "| n |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for arm, values in summary["arms"].items():
+        name = f"{config['base']}, plain" if arm == "base" else arm
+        cells = [_spread(values[metric]) for metric in METRICS]
+        best = f"{values['test_accuracy']['max']:.2f}"
+        lines.append(_row(name, *cells, best, values["n"]))
+    for name, *cells in PUBLISHED.get(config["model"], ()):
+        lines.append(_row(f"paper: {name}", *cells, 100))
+    return lines
+
+
+def _spread(values):
+    if values["sd"] is None:
+        return f"{values['mean']:.2f}"
+    return f"{values['mean']:.2f}±{values['sd']:.2f}"
+
+
+def _row(*cells):
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def comparisons(summary):
+    """Returns the lines of the table of differences, and the verdicts."""
+    lines = [
+        "| comparison | metric | difference, 95 % interval | p | "
+        "variance ratio, 95 % interval | n |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for item in summary["comparisons"]:
+        lines.append(
+            _row(
+                f"{item['arm']} - {item['reference']}",
+                METRICS[item["metric"]],
+                f"{item['difference']:+.2f}{_interval(item['interval'])}",
+                "" if item["p"] is None else f"{item['p']:.2g}",
+                ""
+                if item["ratio"] is None
+                else f"{item['ratio']:.2f}{_interval(item['ratio_interval'])}",
+                item["n"],
+            )
+        )
+    verdicts = [f"- {item['verdict']}" for item in summary["comparisons"]]
+    return [*lines, "", *verdicts]
+
+
+def _interval(pair):
+    return "" if pair is None else f" [{pair[0]:.2f}, {pair[1]:.2f}]"
+
+
+def report(config, device, summary):
+    """Returns the report of one study as lines of Markdown."""
+    lines = [f"## {config['model']}", "", describe(config, device), ""]
+    lines += table(config, summary)
+    if config["model"] in PUBLISHED:
+        lines += [
+            "",
+            "The paper's training (optimizer, schedule, epochs, augmentation) "
+            "is not known to us: compare the differences between its rows "
+            "with ours, not the levels.",
+        ]
+    if summary["comparisons"]:
+        lines += ["", *comparisons(summary)]
+    return [*lines, ""]
+
+
+NOTES = """\
+# CIFAR-10 study
+
+Accuracies in %, mean ± standard deviation over n seeds; the average over an
+epoch's augmented batches is "ep. 1 acc.". Differences are in percentage points,
+paired by seed with Wilcoxon's signed-rank test; `highest - lowest` is of two
+unpaired groups, with the Mann-Whitney test. Intervals are bootstrap
+percentiles. With so many comparisons some intervals will miss 0 by chance:
+neither they nor the p-values are corrected for their number.
+"""
+
+
+def main():
+    """Writes the report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("rows", type=Path, nargs="+", help="CSV files")
+    parser.add_argument("--out", type=Path, default=Path("cifar10_output"))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    lines, results = [NOTES], []
+    for path in arguments.rows:
+        config, device, arms = read_study(path)
+        summary = summarize(arms)
+        lines += report(config, device, summary)
+        results.append({"config": config, "device": device, **summary})
+        cifar10_figures.draw(config, arms, arguments.out / path.stem)
+    text = "\n".join(lines)
+    print(text)
+    stem = arguments.out / "cifar10-report"
+    stem.with_suffix(".md").write_text(text)
+    stem.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
