@@ -100,8 +100,11 @@ def draw_differences(arms):
                 values.mean(), place - 0.35, place + 0.35, COLORS[arm], lw=2
             )
         axis.set(title=label, ylabel="difference from base in points")
-        names = [f"{arm}\nn = {len(seeds)}" for arm, seeds in paired.items()]
-        axis.set_xticks(range(len(names)), names)
+        names = [
+            f"{arm.replace('+', chr(10) + '+ ')}\nn = {len(seeds)}"
+            for arm, seeds in paired.items()
+        ]
+        axis.set_xticks(range(len(names)), names, fontsize="small")
         axis.set_xlim(-0.6, len(names) - 0.4)
     return figure
 
@@ -131,5 +134,7 @@ def draw_strengths(arms):
             if measure == "strength_variance":
                 # Rewiring lowers it by orders of magnitude.
                 axis.set_xscale("log")
-    axes[0, 0].legend(fontsize="small")
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside right upper"
+    )
     return figure
