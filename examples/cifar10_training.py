@@ -151,7 +151,6 @@ class Trainer:
             A dict of the curves, the test accuracy and the seconds.
         """
         start = time.perf_counter()
-        self.restore()
         labels, validation, test = (
             self.data.labels,
             self.data.validation,
@@ -169,7 +168,10 @@ class Trainer:
             validation_batch_size=self.eval_batch_size,
             callbacks=[
                 keras.callbacks.LambdaCallback(
-                    on_epoch_end=lambda epoch, logs: after_epoch()
+                    # Not before: the first `fit` also builds the metrics,
+                    # which on PyTorch takes from the global generator.
+                    on_train_begin=lambda logs: self.restore(),
+                    on_epoch_end=lambda epoch, logs: after_epoch(),
                 )
             ],
             verbose=0,
