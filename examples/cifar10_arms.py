@@ -7,8 +7,13 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_parewire import StrengthStabilized, strength_variance, strengths
-from keras_parewire.models import reinitialize, rewire_model
+from keras_parewire import (
+    StrengthStabilized,
+    reinitialize,
+    rewire_model,
+    strength_variance,
+    strengths,
+)
 
 STABILIZED_CANDIDATES = 100
 

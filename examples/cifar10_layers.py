@@ -1,9 +1,14 @@
-"""What the networks of the CIFAR-10 study need and Keras does not have."""
+"""What the networks of the CIFAR-10 study need and Keras does not have.
+
+They are registered, and made from their configs again: that is how
+`keras_parewire.reinitialize` draws a layer's weights anew.
+"""
 
 import keras
 from keras import layers, ops
 
 
+@keras.saving.register_keras_serializable(package="cifar10")
 class ShiftedPatches(layers.Layer):
     """Cuts an image and four diagonally shifted copies into flat patches."""
 
@@ -27,6 +32,7 @@ class ShiftedPatches(layers.Layer):
         return ops.reshape(x, (-1, rows * columns, patch * patch * depth))
 
 
+@keras.saving.register_keras_serializable(package="cifar10")
 class ClassTokenAndPositions(layers.Layer):
     """Puts a learned token in front and adds learned positions."""
 
@@ -49,6 +55,7 @@ class ClassTokenAndPositions(layers.Layer):
         return ops.concatenate([token, x], axis=1) + self.positions
 
 
+@keras.saving.register_keras_serializable(package="cifar10")
 class LocalityAttention(layers.Layer):
     """Attention without the diagonal, with a learned temperature a head.
 
@@ -81,6 +88,7 @@ class LocalityAttention(layers.Layer):
         return ops.reshape(x, (-1, tokens, self.heads * self.size))
 
 
+@keras.saving.register_keras_serializable(package="cifar10")
 class ChannelsAsOutputs(keras.initializers.Initializer):
     """Draws a depthwise kernel as that of the grouped convolution it is.
 

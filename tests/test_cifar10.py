@@ -255,6 +255,33 @@ def test_arms_are_paired(study):
         assert not np.array_equal(base, other)
 
 
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: cifar10_models.sl_vit("orthogonal", depth=1),
+        lambda: cifar10_models.convmixer("orthogonal", width=32, depth=1),
+    ],
+    ids=["sl_vit", "convmixer"],
+)
+def test_whole_networks_are_drawn_anew_and_only_kernels_rewired(build):
+    weights = cifar10_arms.InitialWeights(build(), candidates=1)
+    drawn = []
+    for arm, seed in (("base", 0), ("base", 1), ("base", 0), ("pa", 0)):
+        weights.set_up(arm, seed)
+        drawn.append(
+            [ops.convert_to_numpy(w).copy() for w in weights.network.weights]
+        )
+    kernels = cifar10_arms.kernel_layers(weights.network)
+    kernels = {id(layer.kernel) for layer in kernels}
+    random = ("kernel", "token", "positions")
+    for weight, base, other, again, pa in zip(
+        weights.network.weights, *drawn, strict=True
+    ):
+        np.testing.assert_array_equal(base, again)
+        assert np.array_equal(base, pa) == (id(weight) not in kernels)
+        assert np.array_equal(base, other) == (weight.name not in random)
+
+
 def test_stabilized_starts_from_the_base_and_leaves_no_trace(
     study, monkeypatch
 ):
