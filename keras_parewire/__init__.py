@@ -5,6 +5,7 @@ See https://arxiv.org/abs/2207.08148 for the method.
 
 from importlib.metadata import version
 
+from keras_parewire.averaging import ChannelAverage
 from keras_parewire.axes import register_axes
 from keras_parewire.connections import animate_rewiring, plot_connections
 from keras_parewire.diagnostics import strength_variance, strengths
@@ -18,6 +19,7 @@ from keras_parewire.rewiring import rewire
 __version__ = version("keras_parewire")
 
 __all__ = [
+    "ChannelAverage",
     "PARewired",
     "RewireReport",
     "StrengthStabilized",

@@ -27,6 +27,7 @@ def test_the_backend_is_the_one_asked_for():
 
 def test_public_names():
     assert sorted(keras_parewire.__all__) == [
+        "ChannelAverage",
         "PARewired",
         "RewireReport",
         "StrengthStabilized",

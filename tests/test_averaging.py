@@ -1,0 +1,78 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+from helpers import as_array, assert_same
+from keras import layers, ops
+
+from keras_parewire import ChannelAverage, PARewired
+
+SHAPES = {
+    (4, 3): (),
+    (5, 4, 3): (2,),
+    (3, 3, 4, 2): (1, 1),
+    (1, 1, 4, 2): (0, 0),
+    (4, 2, 4, 2): (2, 1),  # Of an even size, the later of the middle places.
+    (3, 3, 5, 2, 2): (1, 1, 2),
+}
+
+
+@pytest.mark.parametrize("shape", list(SHAPES), ids=str)
+@pytest.mark.parametrize("dtype", [None, "float16", "bfloat16"])
+def test_values(shape, dtype):
+    kernel = ChannelAverage()(shape, dtype)
+    assert keras.backend.standardize_dtype(kernel.dtype) == (dtype or "float32")
+    expected = np.zeros(shape)
+    expected[SHAPES[shape]] = 1 / shape[-2]
+    assert_same(kernel, ops.convert_to_tensor(expected, dtype or "float32"))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (layers.Dense, (2, 4)),
+        (lambda units, **options: layers.Conv1D(units, 3, **options), (2, 6, 4)),
+        (
+            lambda units, **options: layers.Conv2D(units, 1, **options),
+            (2, 6, 6, 4),
+        ),
+        (
+            lambda units, **options: layers.Conv3D(units, 3, **options),
+            (2, 4, 4, 4, 4),
+        ),
+    ],
+)
+def test_layers_average_their_channels(layer, shape):
+    layer = layer(
+        5,
+        kernel_initializer="keras_parewire>ChannelAverage",
+        **({"padding": "same"} if len(shape) > 2 else {}),
+    )
+    x = np.random.default_rng(0).standard_normal(shape, np.float32)
+    expected = np.repeat(x.mean(axis=-1, keepdims=True), 5, axis=-1)
+    np.testing.assert_allclose(as_array(layer(x)), expected, atol=1e-6)
+
+
+def test_serialization():
+    # The name is written into users' files, and so must never change.
+    name = "keras_parewire>ChannelAverage"
+    assert keras.saving.get_registered_name(ChannelAverage) == name
+    config = keras.initializers.serialize(ChannelAverage())
+    restored = keras.initializers.get(json.loads(json.dumps(config)))
+    assert type(restored) is ChannelAverage
+    assert type(ChannelAverage().clone()) is ChannelAverage
+    assert restored.get_config() == {}
+
+
+def test_base_of_a_rewiring_keeps_the_values():
+    kernel = PARewired(ChannelAverage(), seed=0)((3, 3, 4, 8))
+    values, counts = np.unique(as_array(kernel), return_counts=True)
+    np.testing.assert_array_equal(values, [0, 0.25])
+    np.testing.assert_array_equal(counts, [8 * 4 * 8, 4 * 8])
+
+
+@pytest.mark.parametrize("shape", [(), (4,)], ids=str)
+def test_vectors_are_no_kernels(shape):
+    with pytest.raises(ValueError, match="rank 2 or more.*Received"):
+        ChannelAverage()(shape)
