@@ -159,13 +159,13 @@ def _sort_rows(rows: np.ndarray) -> np.ndarray:
     NumPy's vectorised sort of floats may turn a `-0.0` into a `0.0`.
     """
     bits = rows.view(f"i{rows.itemsize}").copy()
-    _mirror_negatives(bits)
+    mirror_negatives(bits)
     bits.sort(axis=1)
-    _mirror_negatives(bits)
+    mirror_negatives(bits)
     return bits.view(rows.dtype)
 
 
-def _mirror_negatives(bits: np.ndarray) -> None:
+def mirror_negatives(bits: np.ndarray) -> None:
     """As in `rule.py`, in place."""
     flip = bits >> (8 * bits.itemsize - 1)  # 0, or -1 for a negative number.
     flip &= np.iinfo(bits.dtype).max

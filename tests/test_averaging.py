@@ -31,27 +31,19 @@ def test_values(shape, dtype):
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
-        (layers.Dense, (2, 4)),
-        (lambda units, **options: layers.Conv1D(units, 3, **options), (2, 6, 4)),
-        (
-            lambda units, **options: layers.Conv2D(units, 1, **options),
-            (2, 6, 6, 4),
-        ),
-        (
-            lambda units, **options: layers.Conv3D(units, 3, **options),
-            (2, 4, 4, 4, 4),
-        ),
+        (lambda **how: layers.Conv1D(5, 3, **how), (2, 6, 4)),
+        (lambda **how: layers.Conv2D(5, 1, **how), (2, 6, 6, 4)),
+        (lambda **how: layers.Conv3D(5, 3, **how), (2, 4, 4, 4, 4)),
+        (lambda padding, **how: layers.Dense(5, **how), (2, 4)),
     ],
+    ids=["Conv1D", "Conv2D", "Conv3D", "Dense"],
 )
 def test_layers_average_their_channels(layer, shape):
-    layer = layer(
-        5,
-        kernel_initializer="keras_parewire>ChannelAverage",
-        **({"padding": "same"} if len(shape) > 2 else {}),
-    )
+    init = "keras_parewire>ChannelAverage"
     x = np.random.default_rng(0).standard_normal(shape, np.float32)
+    y = layer(padding="same", kernel_initializer=init)(x)
     expected = np.repeat(x.mean(axis=-1, keepdims=True), 5, axis=-1)
-    np.testing.assert_allclose(as_array(layer(x)), expected, atol=1e-6)
+    np.testing.assert_allclose(as_array(y), expected, atol=1e-6)
 
 
 def test_serialization():
@@ -74,5 +66,5 @@ def test_base_of_a_rewiring_keeps_the_values():
 
 @pytest.mark.parametrize("shape", [(), (4,)], ids=str)
 def test_vectors_are_no_kernels(shape):
-    with pytest.raises(ValueError, match="rank 2 or more.*Received"):
+    with pytest.raises(ValueError, match=r"rank 2 or more.*Received"):
         ChannelAverage()(shape)
