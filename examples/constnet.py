@@ -1,0 +1,237 @@
+"""Trains ConstNet, which starts with all channels of a layer alike.
+
+    python examples/constnet.py
+    python examples/constnet.py --dropout 0
+
+ConstNet (Blumenfeld, Gilboa and Soudry, 2020) is a wide residual network whose
+first layer and widening skips average their channels (`ChannelAverage`) and
+whose other kernels are zero. What makes the channels differ is noise in the
+training: here dropout of 0.01. Without it nothing does, where a backend is
+deterministic, as on a CPU: the network stays one channel wide.
+
+Plots how alike the filters of each layer are, epoch by epoch. By default it
+trains a small network on scikit-learn's digits, in under a minute on two cores;
+the authors' is `--depth 16 --widen 10`.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+from keras import layers, ops
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from keras_parewire import ChannelAverage
+
+
+def constnet(shape, classes, depth=16, widen=10, dropout=0.01, l2=2.5e-4):
+    """Builds ConstNet for images of `shape`, `(height, width, channels)`.
+
+    Args:
+        shape: Of an image.
+        classes: Number of classes.
+        depth: 3n + 4, for n blocks in each of three stages.
+        widen: Factor of the stages' widths 16, 32 and 64.
+        dropout: Rate in each residual branch; breaks the symmetry.
+        l2: Of every weight, as half of the authors' weight decay.
+    """
+    if (depth - 4) % 3:
+        raise ValueError(f"`depth` must be 3n + 4. Received: depth={depth}")
+    decay = keras.regularizers.L2(l2)
+
+    def conv(x, width, window, strides, init):
+        if window == 3:
+            # "same" would pad a stride of 2 on one side only.
+            x = layers.ZeroPadding2D(1)(x)
+        return layers.Conv2D(
+            width,
+            window,
+            strides,
+            use_bias=False,
+            kernel_initializer=init,
+            kernel_regularizer=decay,
+        )(x)
+
+    def block(x, width, strides):
+        active = layers.BatchNormalization(
+            momentum=0.9,
+            epsilon=1e-5,
+            beta_regularizer=decay,
+            gamma_regularizer=decay,
+        )(x)
+        active = layers.ReLU()(active)
+        branch = conv(active, width, 3, strides, "zeros")
+        if dropout:
+            branch = layers.Dropout(dropout)(branch)
+        if x.shape[-1] != width:
+            # The authors' in-place ReLU makes the skip start behind it.
+            x = conv(active, width, 1, strides, ChannelAverage())
+        return layers.Add()([x, branch])
+
+    inputs = keras.Input(shape)
+    x = conv(inputs, 16, 3, 1, ChannelAverage())
+    for stage in range(3):
+        for number in range((depth - 4) // 3):
+            strides = 2 if stage and not number else 1
+            x = block(x, 16 * widen * 2**stage, strides)
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
+    outputs = layers.Dense(
+        classes,
+        "softmax",
+        kernel_initializer="zeros",
+        kernel_regularizer=decay,
+        bias_regularizer=decay,
+    )(x)
+    return keras.Model(inputs, outputs)
+
+
+def correlation(kernel, axis):
+    """Mean Pearson correlation of different filters, flattened.
+
+    Args:
+        kernel: Array of shape `(h, w, in, out)`.
+        axis: -1 for the filters of output channels, -2 of input channels.
+    """
+    filters = np.moveaxis(kernel, axis, 0).reshape(kernel.shape[axis], -1)
+    if len(filters) == 1:
+        return 1.0
+    centred = filters - filters.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pairs = centred @ centred.T / np.outer(norms, norms)
+    # Constant filters have none: they are alike.
+    pairs = np.nan_to_num(pairs, nan=1.0)
+    return float(pairs[~np.eye(len(pairs), dtype=bool)].mean())
+
+
+def convolutions(model):
+    """Returns the convolutions, first to last."""
+    return [part for part in model.layers if isinstance(part, layers.Conv2D)]
+
+
+def spread(model):
+    """How far channels are apart: 0 if all of a layer are the same."""
+    return max(
+        float(np.ptp(ops.convert_to_numpy(part.kernel), axis=(2, 3)).max())
+        for part in convolutions(model)[1:]
+    )
+
+
+class Correlations(keras.callbacks.Callback):
+    """Measures the correlations of all layers' filters after each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.measured = []
+
+    def on_train_begin(self, logs=None):
+        """Measures the start."""
+        self.on_epoch_end(-1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Measures all layers."""
+        kernels = [
+            ops.convert_to_numpy(part.kernel)
+            for part in convolutions(self.model)
+        ]
+        self.measured.append(
+            [
+                [correlation(kernel, axis) for axis in (-1, -2)]
+                for kernel in kernels
+            ]
+        )
+
+
+def load_data():
+    """Returns digits as 16x16 images with channels first of mean 0: arrays."""
+    digits = load_digits()
+    images = digits.images.astype("float32")[..., np.newaxis] / 8 - 1
+    images = images.repeat(2, axis=1).repeat(2, axis=2)
+    return train_test_split(
+        images, digits.target, test_size=0.3, random_state=0
+    )
+
+
+def train(arguments):
+    """Trains a network; returns accuracies, correlations and the spread."""
+    keras.utils.set_random_seed(arguments.seed)
+    images, test_images, labels, test_labels = load_data()
+    model = constnet(
+        images.shape[1:],
+        10,
+        arguments.depth,
+        arguments.widen,
+        arguments.dropout,
+    )
+    print(f"ConstNet-{arguments.depth}-{arguments.widen}", end=": ")
+    print(f"{model.count_params():,} parameters, dropout {arguments.dropout}")
+    model.compile(
+        keras.optimizers.SGD(0.03, momentum=0.9),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    correlations = Correlations()
+    history = model.fit(
+        images,
+        labels,
+        32,
+        arguments.epochs,
+        validation_data=(test_images, test_labels),
+        callbacks=[correlations],
+        verbose=2,
+    ).history
+    print(f"Channels are up to {spread(model):.2g} apart.")
+    # Layers, epochs and both sides.
+    return history, np.array(correlations.measured).swapaxes(0, 1)
+
+
+def draw(history, measured, title, path):
+    """Draws the correlations of each layer and the accuracies."""
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    colors = plt.cm.viridis(np.linspace(0, 0.9, len(measured)))
+    for side, axis in enumerate(axes[:2]):
+        for number, (layer, color) in enumerate(
+            zip(measured, colors, strict=True), start=1
+        ):
+            axis.plot(layer[:, side], color=color, label=number)
+        axis.set(
+            title=("by output channel", "by input channel")[side],
+            xlabel="epoch",
+            ylabel="mean correlation of filters",
+        )
+    axes[1].legend(title="convolution", fontsize="small", ncols=2)
+    epochs = np.arange(1, len(history["loss"]) + 1)
+    for name, label in (("accuracy", "training"), ("val_accuracy", "test")):
+        axes[2].plot(epochs, 100 * np.array(history[name]), label=label)
+    axes[2].set(title=title, xlabel="epoch", ylabel="accuracy in %")
+    axes[2].legend()
+    figure.savefig(path, dpi=120)
+
+
+def main():
+    """Trains and plots."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--depth", type=int, default=7)
+    parser.add_argument("--widen", type=int, default=1)
+    parser.add_argument("--dropout", type=float, default=0.01)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("constnet_output"))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    print(f"Keras {keras.__version__} on {keras.backend.backend()}")
+    history, measured = train(arguments)
+    path = arguments.out / f"constnet-dropout-{arguments.dropout:g}.png"
+    title = f"ConstNet-{arguments.depth}-{arguments.widen} on digits"
+    draw(history, measured, title, path)
+    print(f"Drew {path}")
+
+
+if __name__ == "__main__":
+    main()
