@@ -101,7 +101,8 @@ def correlation(kernel, axis):
     filters = np.moveaxis(kernel, axis, 0).reshape(kernel.shape[axis], -1)
     if len(filters) == 1:
         return 1.0
-    centred = filters - filters.mean(axis=1, keepdims=True)
+    centred = filters - filters.mean(axis=1, keepdims=True, dtype="float64")
+    centred[np.ptp(filters, axis=1) == 0] = 0  # Not what rounding leaves.
     norms = np.linalg.norm(centred, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         pairs = centred @ centred.T / np.outer(norms, norms)
@@ -149,7 +150,7 @@ class Correlations(keras.callbacks.Callback):
 
 
 def load_data():
-    """Returns digits as 16x16 images with channels first of mean 0: arrays."""
+    """Returns digits as images of shape (n, 16, 16, 1), and labels."""
     digits = load_digits()
     images = digits.images.astype("float32")[..., np.newaxis] / 8 - 1
     images = images.repeat(2, axis=1).repeat(2, axis=2)
@@ -204,12 +205,15 @@ def draw(history, measured, title, path):
             title=("by output channel", "by input channel")[side],
             xlabel="epoch",
             ylabel="mean correlation of filters",
+            ylim=(-0.15, 1.05),
         )
     axes[1].legend(title="convolution", fontsize="small", ncols=2)
     epochs = np.arange(1, len(history["loss"]) + 1)
     for name, label in (("accuracy", "training"), ("val_accuracy", "test")):
         axes[2].plot(epochs, 100 * np.array(history[name]), label=label)
-    axes[2].set(title=title, xlabel="epoch", ylabel="accuracy in %")
+    axes[2].set(
+        title=title, xlabel="epoch", ylabel="accuracy in %", ylim=(0, 100)
+    )
     axes[2].legend()
     figure.savefig(path, dpi=120)
 
@@ -220,7 +224,7 @@ def main():
     parser.add_argument("--depth", type=int, default=7)
     parser.add_argument("--widen", type=int, default=1)
     parser.add_argument("--dropout", type=float, default=0.01)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("constnet_output"))
     arguments = parser.parse_args()
@@ -228,7 +232,8 @@ def main():
     print(f"Keras {keras.__version__} on {keras.backend.backend()}")
     history, measured = train(arguments)
     path = arguments.out / f"constnet-dropout-{arguments.dropout:g}.png"
-    title = f"ConstNet-{arguments.depth}-{arguments.widen} on digits"
+    title = f"ConstNet-{arguments.depth}-{arguments.widen}, digits, "
+    title += f"dropout {arguments.dropout:g}"
     draw(history, measured, title, path)
     print(f"Drew {path}")
 
