@@ -11,8 +11,8 @@ from keras_parewire.connections import animate_rewiring, plot_connections
 from keras_parewire.diagnostics import strength_variance, strengths
 from keras_parewire.initializers import PARewired, StrengthStabilized
 from keras_parewire.models import rewire_model, strength_report
-from keras_parewire.plots import plot_strengths
 from keras_parewire.permutation import LookaheadPermutation
+from keras_parewire.plots import plot_strengths
 from keras_parewire.reinitialization import reinitialize, strip
 from keras_parewire.report import RewireReport
 from keras_parewire.rewiring import rewire

@@ -99,8 +99,9 @@ def strip(model: Any) -> None:
         model: Keras model or layer, built or not.
 
     Raises:
-        ValueError: If a layer's config still names this package, as that of a
-            custom layer may; nothing has changed then.
+        ValueError: If a layer's config names this package in another way, such
+            as by a `ChannelAverage`, which has no base, or in a list of a
+            custom layer; nothing has changed then.
         TypeError: If `model` is no Keras model or layer.
     """
     if not isinstance(model, keras.layers.Layer):
@@ -120,10 +121,10 @@ def strip(model: Any) -> None:
             for changed, name, value in replaced:
                 setattr(changed, name, value)
             raise ValueError(
-                "A layer's config must hold its initializers as attributes of "
-                "the layer to be stripped. Received: a layer "
-                f"{layer.name!r} of type {type(layer).__name__} whose config "
-                "still names `keras_parewire`"
+                "To be stripped, a layer must name `keras_parewire` only by "
+                "attributes that are a `PARewired` or a `StrengthStabilized`. "
+                f"Received: a layer {layer.name!r} of type "
+                f"{type(layer).__name__} whose config names more"
             )
 
 

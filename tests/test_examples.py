@@ -38,6 +38,8 @@ def test_whole_model(tmp_path):
     pictures = ["connections.png", "rewiring.gif", "strengths.png"]
     for name in [*pictures, "variances.png"]:
         assert (tmp_path / name).stat().st_size > 10_000
+
+
 def test_laperm(tmp_path):
     arguments = ["--seeds", 1, "--epochs", 2, "--out", tmp_path]
     output = run("laperm.py", *arguments)
@@ -48,6 +50,7 @@ def test_laperm(tmp_path):
     # What is done is not done again.
     assert "1/6" not in run("laperm.py", *arguments)
     assert (tmp_path / "laperm.csv").read_text() == rows
+
 
 def test_constnet(tmp_path):
     output = run("constnet.py", "--epochs", 1, "--out", tmp_path)

@@ -11,6 +11,7 @@ from keras import layers
 from test_models import assert_unchanged, dense_model, mixed, values
 
 from keras_parewire import (
+    ChannelAverage,
     PARewired,
     StrengthStabilized,
     reinitialize,
@@ -331,23 +332,33 @@ def test_strip_keeps_the_base_and_the_seeds():
     assert_same(dense.layers[0].kernel_initializer((8, 6)), array)
 
 
-def test_strip_does_all_or_nothing():
-    class Hidden(layers.Layer):
-        def __init__(self, options):
-            super().__init__()
-            self.options = options
+class Hidden(layers.Layer):
+    """Keeps an initializer where it is not looked for."""
 
-        def get_config(self):
-            return {**super().get_config(), "options": self.options}
+    def __init__(self, options):
+        super().__init__()
+        self.options = options
 
+    def get_config(self):
+        return {**super().get_config(), "options": self.options}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Hidden({"initializer": PARewired()}),
+        lambda: layers.Dense(4, kernel_initializer=ChannelAverage()),
+    ],
+)
+def test_strip_does_all_or_nothing(make):
     model = keras.Sequential(
         [
             keras.Input((8,)),
             layers.Dense(4, kernel_initializer=PARewired()),
-            Hidden({"initializer": PARewired()}),
+            make(),
         ]
     )
-    with pytest.raises(ValueError, match=r"'hidden' of type Hidden"):
+    with pytest.raises(ValueError, match=r"type (Hidden|Dense) whose config"):
         strip(model)
     assert isinstance(model.layers[0].kernel_initializer, PARewired)
 
