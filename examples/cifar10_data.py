@@ -53,6 +53,16 @@ def load(data_dir=None):
     return _split(np.array(images), np.array(labels), VALIDATION, len(source))
 
 
+def load_train_and_test(data_dir):
+    """Returns the images and labels of training and of test, undivided."""
+    data = load(data_dir)
+    first = data.test[0]
+    return (
+        (data.images[:first], data.labels[:first]),
+        (data.images[first:], data.labels[first:]),
+    )
+
+
 def synthetic(train=16, validation=8, test=8):
     """Random images whose brightness depends on the class, for `--smoke`."""
     generator = np.random.default_rng(0)

@@ -15,8 +15,8 @@ Each finished run is a row of `laperm.csv`, and is not repeated the next time.
 
 What differs from the published runs: pixels are scaled to [0, 1] (their script
 trains on 0 to 255), and where the dropout goes is our choice, since it could
-not be obtained: 0.3 after each pooling, 0.5 after each hidden Dense layer. These
-are followed by ReLU and normalization like the convolutions.
+not be obtained: 0.3 after each pooling, 0.5 after each hidden Dense layer. The
+hidden Dense layers are followed by ReLU and normalization, as convolutions are.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import cifar10_data
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
@@ -67,20 +68,7 @@ def load_data(model, folder):
             random_state=0,
         )
         return (split[0], split[2]), (split[1], split[3])
-    # Imported here, since the digits do without.
-    import tensorflow_datasets as tfds
-
-    data = []
-    for split in ("train", "test"):
-        source = tfds.data_source(
-            "cifar10", data_dir=folder, split=split, download=False
-        )
-        images = np.empty((len(source), 32, 32, 3), "uint8")
-        labels = np.empty(len(source), "int64")
-        for i, example in enumerate(source):
-            images[i], labels[i] = example["image"], example["label"]
-        data.append((images, labels))
-    return data
+    return cifar10_data.load_train_and_test(folder)
 
 
 def make_model(name, arm, seed):
