@@ -125,8 +125,7 @@ def assert_true(layout, found, gates=1, grouped_by_gate=False):
             columns.setdefault(unit, []).append(stack[group, :, output])
     full = found.any(axis=1)  # Which weights reach an output at all.
     sees = found.any(axis=0)  # From which inputs.
-    field_of = {}
-    rows = {}
+    group_of, rows, fields_of = {}, {}, {}
     for (group, _), members in columns.items():
         expected = np.zeros(len(found), bool)
         expected[np.concatenate(members)] = True
@@ -134,13 +133,16 @@ def assert_true(layout, found, gates=1, grouped_by_gate=False):
         assert mine.size, "no output sums over this column"
         for output in mine:
             field = sees[:, output].tobytes()
-            assert field_of.setdefault(field, group) == group
+            assert group_of.setdefault(field, group) == group
             for column in members:
                 sources = [found[w, :, output].tobytes() for w in column]
                 assert len(set(sources)) == inputs
-                assert rows.setdefault((field, group), sources) == sources
-    # Groups apart are no columns of one matrix.
-    assert len(set(field_of.values())) == (1 if grouped_by_gate else groups)
+                assert rows.setdefault(field, sources) == sources
+        # All outputs of a matrix see the same inputs, place by place ...
+        fields = {sees[:, output].tobytes() for output in mine}
+        assert fields_of.setdefault(group, fields) == fields
+    # ... and those of no other matrix do.
+    assert len(set(group_of.values())) == (1 if grouped_by_gate else groups)
 
 
 @pytest.mark.parametrize("name", LAYERS)
