@@ -197,6 +197,7 @@ def _new_optimizer_state(model: Any) -> list[tuple[Any, np.ndarray]]:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or not optimizer.built:
         return []
+    # Its config holds the learning rate of now, which is kept so.
     clone = type(optimizer).from_config(optimizer.get_config())
     clone.build(model.trainable_variables)
     if len(clone.variables) != len(optimizer.variables):
@@ -209,7 +210,6 @@ def _new_optimizer_state(model: Any) -> list[tuple[Any, np.ndarray]]:
     return [
         (old, ops.convert_to_numpy(new))
         for old, new in zip(optimizer.variables, clone.variables, strict=True)
-        if old.name != "learning_rate"
     ]
 
 
