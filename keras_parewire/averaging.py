@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_parewire.kernels import Tensor, kernel_layout
+from keras_parewire.rewiring import check_float
 
 
 @keras.saving.register_keras_serializable(
@@ -38,7 +39,8 @@ class ChannelAverage(keras.initializers.Initializer):
         dtype: Optional floating-point dtype; by default Keras' `floatx`.
 
     Raises:
-        ValueError: When called, if the rank is below 2.
+        ValueError: When called, if the rank is below 2 or the dtype is not
+            floating point.
 
     Reference:
 
@@ -50,6 +52,8 @@ class ChannelAverage(keras.initializers.Initializer):
     ) -> Tensor:
         kernel_layout(shape)  # Raises if it is no kernel's.
         *window, inputs, _ = shape
-        kernel = np.zeros(shape, "float32")
+        dtype = dtype or keras.config.floatx()
+        check_float(dtype)
+        kernel = np.zeros(shape, "float64")
         kernel[tuple(size // 2 for size in window)] = 1 / inputs
-        return ops.convert_to_tensor(kernel, dtype or keras.config.floatx())
+        return ops.convert_to_tensor(kernel, dtype)

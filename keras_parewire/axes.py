@@ -152,7 +152,8 @@ def _checked(function: Rule) -> Rule:
             if name not in names:
                 raise ValueError(
                     f"{kind} has no weight of the name {name!r} given to "
-                    f"`register_axes`, but {sorted(names)}"
+                    f"`register_axes`. Received, for {kind}: {known!r}, where "
+                    f"its weights are {sorted(names)}"
                 )
             try:
                 checked[name] = KernelAxes(*axes)

@@ -84,7 +84,9 @@ def animate_rewiring(
     """Writes an animated GIF of a small kernel being rewired.
 
     A frame for each neuron visited: first the output neurons, then the input
-    neurons, and the strength variance beside it.
+    neurons, and the strength variance beside it. That takes a tenth of a second
+    each for a kernel of 16 inputs and 10 outputs, several times that for 64 and
+    64.
 
     Example:
 
@@ -103,11 +105,17 @@ def animate_rewiring(
 
     Raises:
         ImportError: If Matplotlib is not installed.
-        ValueError: If the kernel has too many neurons.
+        ValueError: If the kernel has too many neurons, or the path does not end
+            in `.gif`.
     """
     import matplotlib.pyplot as plt
     from matplotlib.animation import FuncAnimation, PillowWriter
 
+    path = Path(path)
+    if path.suffix != ".gif":
+        raise ValueError(
+            f"`path` must end in `.gif`. Received: path={str(path)!r}"
+        )
     matrix = _small_matrix(kernel)
     number = model_seed(check_seed(seed))
     frames = _frames(matrix, number)
@@ -136,15 +144,17 @@ def animate_rewiring(
             right.plot(values[: number + 1], label=name)
         right.set(
             xlim=(0, len(frames) - 1),
-            ylim=(0, 1.05 * np.max(variances)),
+            ylim=(0, 1.05 * np.max(variances) or 1),
             xlabel="neurons visited",
             ylabel="variance of their strengths",
         )
         right.legend(loc="upper right")
 
     animation = FuncAnimation(figure, draw, frames=len(frames))
-    animation.save(path, PillowWriter(_FRAMES_PER_SECOND))
-    plt.close(figure)
+    try:
+        animation.save(path, PillowWriter(_FRAMES_PER_SECOND))
+    finally:
+        plt.close(figure)
 
 
 class _Scales:

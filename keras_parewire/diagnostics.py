@@ -54,7 +54,7 @@ def strengths(
     - [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
     """
     values = ops.convert_to_numpy(kernel)
-    if values.dtype == object:
+    if values.dtype.kind in "OSU":
         raise TypeError(
             "`kernel` must be a tensor or an array of numbers. "
             f"Received: kernel={kernel!r}"

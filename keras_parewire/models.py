@@ -26,6 +26,7 @@ from keras_parewire.weights import (
     Plan,
     Selection,
     assign_all,
+    check_no_steps,
     kernel_plan,
 )
 
@@ -147,7 +148,7 @@ def rewire_model(
         advance(values.size)
     # Not before all is computed, so that an error leaves the model as it was.
     assign_all(updates)
-    return RewireReport(rows, number)
+    return RewireReport(tuple(rows), number)
 
 
 def strength_report(model: Any) -> RewireReport:
@@ -179,22 +180,12 @@ def strength_report(model: Any) -> RewireReport:
         else:
             variance = _strength_variance(layout.to_stack(weight.values()))
             rows.append(_row(weight, layout, variance, variance))
-    return RewireReport(rows, None)
+    return RewireReport(tuple(rows), None)
 
 
 def _check_untrained(model: Any, plan: Plan) -> None:
     """Raises or warns if rewiring would undo a training."""
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None:
-        steps = int(ops.convert_to_numpy(optimizer.iterations))
-        if steps:
-            raise ValueError(
-                "A model must be rewired before it is trained: it would lose "
-                "what it has learned. To train it from new weights, call "
-                "`reinitialize` first; to rewire it all the same, compile it "
-                f"anew. Received: model={model.name!r} after {steps} steps of "
-                "its optimizer"
-            )
+    check_no_steps(model)
     changed = [
         weight.variable.path
         for weight, layout in plan

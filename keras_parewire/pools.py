@@ -5,6 +5,7 @@ floats do not tell `-0.0` from `0.0`, and NumPy's sort of them may mix the two.
 """
 
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,5 +78,11 @@ def write_pools(path: Path, pools: Sequence[np.ndarray]) -> None:
 
 def read_pools(path: Path) -> list[np.ndarray]:
     """Reads what `write_pools` wrote."""
-    with np.load(path) as file:
-        return [file[name] for name in file.files]
+    try:
+        with np.load(path) as file:
+            return [file[name] for name in file.files]
+    except (TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            "`path` must be a file that `save_pools` has written. "
+            f"Received: path={str(path)!r}"
+        ) from error

@@ -52,12 +52,13 @@ def reinitialize(
         seed: An integer, a `keras.random.SeedGenerator`, or None for a new
             draw. It takes the place of all seeds that the initializers were
             given; each layer's own is derived from it, see `rewire_model`.
+            Only functions that draw from elsewhere are beyond its reach.
         layers: Which layers; see `rewire_model`. The optimizer keeps its state
             if they are not all.
 
     Raises:
-        ValueError: If the model has not been built, or a layer cannot be
-            re-created from its config, nor can one that holds it.
+        ValueError: If the model has not been built, a layer is quantized or
+            cannot be re-created from its config, nor can one that holds it.
         TypeError: If an argument is of the wrong type.
     """
     seed = check_seed(seed)
@@ -74,6 +75,7 @@ def reinitialize(
         chain = group[0].chain
         # What was measured is no draw.
         if wanted and not hasattr(chain[0], "adapt"):
+            _check_not_quantized(chain[0])
             own = _draw_again(chain, group[0].seed(number, _DRAW), drawn)
             updates += [(w.variable, own[id(w.variable)]) for w in wanted]
     if layers is None:
@@ -116,7 +118,8 @@ def strip(model: Any) -> None:
                 replaced.append((layer, name, value))
     for layer, name, value in replaced:
         setattr(layer, name, _innermost(value))
-    for layer in walk(model):
+    # The innermost first, which is to be named.
+    for layer in reversed(list(walk(model))):
         if _names_us(layer):
             for changed, name, value in replaced:
                 setattr(changed, name, value)
@@ -159,7 +162,7 @@ def _recreate(layer: Any, seed: int) -> dict[int, np.ndarray]:
             # Keras draws the seeds of unseeded initializers there, whichever
             # they are and wherever in the layer they sit.
             random.seed(seed)
-            clone = type(layer).from_config(_without_seeds(layer.get_config()))
+            clone = type(layer).from_config(_with_new_seeds(layer.get_config()))
             clone.build_from_config(layer.get_build_config())
     except Exception as error:
         raise ValueError(
@@ -176,21 +179,37 @@ def _recreate(layer: Any, seed: int) -> dict[int, np.ndarray]:
             f"config, to be reinitialized. Received: a layer {layer.name!r} of "
             f"type {type(layer).__name__} with weights "
             f"{[v.name for v in layer.weights]} that has then "
-            f"{[v.name for v in clone.weights]}"
+            f"{[v.name for v in clone.weights]}. Sublayers must be built in "
+            "the layer's `build`"
         )
     return {id(old): ops.convert_to_numpy(new) for old, new in pairs}
 
 
-def _without_seeds(config: Any) -> Any:
-    """A config with each seed in it set to None."""
+def _with_new_seeds(config: Any) -> Any:
+    """A config with another number for each seed in it.
+
+    What has none, Keras gives one when it is made.
+    """
     if isinstance(config, dict):
         return {
-            key: None if key == "seed" else _without_seeds(value)
+            key: random.randint(1, 10**9)
+            if key == "seed" and isinstance(value, int)
+            else _with_new_seeds(value)
             for key, value in config.items()
         }
     if isinstance(config, list | tuple):
-        return type(config)(_without_seeds(value) for value in config)
+        return type(config)(_with_new_seeds(value) for value in config)
     return config
+
+
+def _check_not_quantized(layer: Any) -> None:
+    mode = getattr(layer, "quantization_mode", None)
+    if mode is not None:
+        raise ValueError(
+            "A layer must not be quantized to be reinitialized: its weights "
+            f"come from others. Received: a layer {layer.name!r} with "
+            f"quantization_mode={mode!r}"
+        )
 
 
 def _new_optimizer_state(model: Any) -> list[tuple[Any, np.ndarray]]:
@@ -222,8 +241,6 @@ def _innermost(initializer: Any) -> Any:
 
 
 def _names_us(layer: Any) -> bool:
-    if isinstance(layer, keras.Model):
-        return False  # Its layers are looked at one by one.
     try:
         config = keras.saving.serialize_keras_object(layer)
     except (TypeError, ValueError, NotImplementedError):

@@ -1,7 +1,7 @@
 """The table that the whole-model functions return."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ class ReportRow:
     skipped: str | None = None
 
 
+@dataclass(frozen=True, repr=False)
 class RewireReport:
     """What was done to each weight of a model; prints as a table.
 
@@ -51,9 +52,8 @@ class RewireReport:
         seed: The seed that repeats what was done, or None if nothing was drawn.
     """
 
-    def __init__(self, rows: Sequence[ReportRow], seed: int | None) -> None:
-        self.rows = tuple(rows)
-        self.seed = seed
+    rows: tuple[ReportRow, ...]
+    seed: int | None
 
     def __iter__(self) -> Iterator[ReportRow]:
         return iter(self.rows)

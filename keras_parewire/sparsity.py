@@ -1,12 +1,13 @@
 """Sparse and single-value kernels: pools for Lookahead Permutation."""
 
+import numbers
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from keras_parewire.seeding import Seed, check_seed, model_seed
-from keras_parewire.weights import assign_all, kernel_plan
+from keras_parewire.weights import assign_all, check_no_steps, kernel_plan
 
 # What a weight's own seed is for, beside those of `models.py` and
 # `reinitialization.py`.
@@ -38,13 +39,13 @@ def random_prune(
         seed: An integer, a `keras.random.SeedGenerator`, or None for a new
             draw; see `rewire_model`. With the same integer the same places are
             pruned on every backend.
-        first_layer_keep: The least probability for the model's first kernel,
-            which sees the data. Defaults to 0.8.
+        first_layer_keep: The least probability for the first kernel among the
+            model's weights, mostly the one that sees the data. Defaults to 0.8.
 
     Raises:
-        ValueError: If the model has not been built, a kernel holds NaN or
-            infinite weights, or an argument is out of range. Nothing has
-            changed then.
+        ValueError: If the model has not been built or its optimizer has
+            already made a step, a kernel holds NaN or infinite weights, or an
+            argument is out of range. Nothing has changed then.
         TypeError: If an argument is of the wrong type.
 
     Reference:
@@ -74,14 +75,15 @@ def share_value(model: Any, value: float, keep: float, *, seed: Seed) -> None:
     Args:
         model: Built Keras model or layer; it is changed in place. Which weights
             are kernels is told in `rewire_model`.
-        value: Finite number, the only value but zero.
+        value: The only value but zero: a number that is finite, and not 0, in
+            the kernels' dtype.
         keep: Number above 0, up to 1: the probability of `value`.
         seed: As that of `random_prune`.
 
     Raises:
-        ValueError: If the model has not been built, a kernel holds NaN or
-            infinite weights, or an argument is out of range. Nothing has
-            changed then.
+        ValueError: If the model has not been built or its optimizer has
+            already made a step, a kernel holds NaN or infinite weights, or an
+            argument is out of range. Nothing has changed then.
         TypeError: If an argument is of the wrong type.
 
     Reference:
@@ -89,10 +91,19 @@ def share_value(model: Any, value: float, keep: float, *, seed: Seed) -> None:
     - [Qiu and Suda, 2020](https://arxiv.org/abs/2003.02570)
     """
     value = _check_number(value, "value")
-    if not np.isfinite(value):
-        raise ValueError(f"`value` must be finite. Received: value={value}")
     keep = _check_probability(keep, "keep")
-    _mask_kernels(model, [], keep, seed, lambda values: value)
+
+    def fill(values: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            filled = np.asarray(value).astype(values.dtype)
+        if not np.isfinite(filled) or not filled:
+            raise ValueError(
+                "`value` must be finite and not 0 in the kernels' dtype. "
+                f"Received: value={value} for dtype={values.dtype}"
+            )
+        return filled
+
+    _mask_kernels(model, [], keep, seed, fill)
 
 
 def _mask_kernels(
@@ -103,11 +114,9 @@ def _mask_kernels(
     fill: Callable[[np.ndarray], Any],
 ) -> None:
     number = model_seed(check_seed(seed))
-    kernels = [
-        weight
-        for weight, layout in kernel_plan(model, None, per_gate=False)
-        if not isinstance(layout, str)
-    ]
+    plan = kernel_plan(model, None, per_gate=False)
+    check_no_steps(model)
+    kernels = [weight for weight, layout in plan if not isinstance(layout, str)]
     keeps = first_keeps + [keep] * len(kernels)
     updates = []
     for weight, probability in zip(kernels, keeps, strict=False):
@@ -122,12 +131,11 @@ def _mask_kernels(
 
 
 def _check_number(number: Any, name: str) -> float:
-    try:
-        return float(number)
-    except (TypeError, ValueError) as error:
+    if isinstance(number, bool) or not isinstance(number, numbers.Real):
         raise TypeError(
             f"`{name}` must be a number. Received: {name}={number!r}"
-        ) from error
+        )
+    return float(number)
 
 
 def _check_probability(number: Any, name: str) -> float:

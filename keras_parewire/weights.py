@@ -51,6 +51,8 @@ class OwnedWeight(NamedTuple):
         return values
 
 
+_CONTAINERS = (dict, list, tuple)
+
 Plan = list[tuple[OwnedWeight, GroupedLayout | str]]
 
 
@@ -61,12 +63,32 @@ def check_model(model: Any) -> None:
             "`model` must be a Keras model or layer. "
             f"Received: model={model!r} of type {type(model).__name__}"
         )
-    if not model.built or not model.weights:
+    if not model.built:
         raise ValueError(
             "`model` must be built, so that it has weights: call it on data, "
             "or give it an `Input`, or call its `build`. "
-            f"Received: model={model.name!r}, built={model.built}, with "
-            f"{len(model.weights)} weights"
+            f"Received: model={model.name!r}, built={model.built}"
+        )
+    if not model.weights:
+        raise ValueError(
+            f"`model` must have weights. Received: model={model.name!r}, "
+            "built, with 0 weights"
+        )
+
+
+def check_no_steps(model: Any) -> None:
+    """Checks that no training would be undone, as far as optimizers tell."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        return
+    steps = int(ops.convert_to_numpy(optimizer.iterations))
+    if steps:
+        raise ValueError(
+            "A model's weights must be rearranged before it is trained: it "
+            "would lose what it has learned. To train it from new weights, "
+            "call `reinitialize` on all of it first; to change it all the "
+            f"same, compile it anew. Received: model={model.name!r} after "
+            f"{steps} steps of its optimizer"
         )
 
 
@@ -115,9 +137,15 @@ def kernel_plan(model: Any, layers: Selection, per_gate: bool) -> Plan:
         elif axes.unless_named and not named:
             layout = axes.unless_named
         else:
-            layout = grouped_layout(
-                shape, axes.input_axes, axes.output_axes, axes.blocks
-            )
+            try:
+                layout = grouped_layout(
+                    shape, axes.input_axes, axes.output_axes, axes.blocks
+                )
+            except (TypeError, ValueError) as error:
+                # Which of the axes registered for custom layers is wrong.
+                raise type(error)(
+                    f"{error}, for the weight {variable.path!r}"
+                ) from error
         plan.append((weight, layout))
     return plan
 
@@ -148,7 +176,7 @@ def selector(
     """
     if layers is None:
         return lambda weight: (True, False)
-    if callable(layers) and not isinstance(layers, keras.layers.Layer):
+    if callable(layers) and not isinstance(layers, keras.layers.Layer | type):
         chosen = layers
         return lambda weight: (bool(chosen(weight.chain[0])), False)
     if isinstance(layers, str | keras.layers.Layer):
@@ -170,7 +198,9 @@ def selector(
         if not hits:
             raise ValueError(
                 "`layers` must name layers of the model. No layer fits "
-                f"{item!r}. Received: layers={layers!r}"
+                f"{item!r}, but there are "
+                f"{[layer.name for layer in within[1:]]}. "
+                f"Received: layers={layers!r}"
             )
 
     def tell(weight: OwnedWeight) -> tuple[bool, bool]:
@@ -208,14 +238,16 @@ def _chains(model: Any) -> Iterator[tuple[Any, ...]]:
         stack.extend((part, *chain) for part in parts)
 
 
-def _layers_in(values: Iterable[Any]) -> Iterator[Any]:
+def _layers_in(
+    values: Iterable[Any], visited: frozenset[int] = frozenset()
+) -> Iterator[Any]:
     for value in values:
         if isinstance(value, keras.layers.Layer):
             yield value
-        elif isinstance(value, dict):
-            yield from _layers_in(value.values())
-        elif isinstance(value, list | tuple):
-            yield from _layers_in(value)
+        # Containers may hold themselves.
+        elif isinstance(value, _CONTAINERS) and id(value) not in visited:
+            inner = value.values() if isinstance(value, dict) else value
+            yield from _layers_in(inner, visited | {id(value)})
 
 
 def _as_items(layers: Any) -> list[Any]:

@@ -64,6 +64,18 @@ def test_base_of_a_rewiring_keeps_the_values():
     np.testing.assert_array_equal(counts, [8 * 4 * 8, 4 * 8])
 
 
+@pytest.mark.parametrize("dtype", ["int32", "bool"])
+def test_integers_are_no_weights(dtype):
+    with pytest.raises(ValueError, match=f"floating-point.*{dtype}"):
+        ChannelAverage()((3, 4), dtype)
+
+
+@pytest.mark.backend("tensorflow", "torch")
+def test_double_precision():
+    kernel = as_array(ChannelAverage()((3, 4), "float64"))
+    assert (kernel == np.float64(1) / 3).all()
+
+
 @pytest.mark.parametrize("shape", [(), (4,)], ids=str)
 def test_vectors_are_no_kernels(shape):
     with pytest.raises(ValueError, match=r"rank 2 or more.*Received"):

@@ -1,4 +1,5 @@
 import json
+import pickle
 import re
 from unittest import mock
 
@@ -320,11 +321,16 @@ def test_embeddings_and_depthwise_kernels_on_request():
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ({"layers": ["hed"]}, ValueError, "No layer fits 'hed'"),
+        (
+            {"layers": ["hed"]},
+            ValueError,
+            r"No layer fits 'hed', but there are \['dense",
+        ),
         ({"layers": [layers.Dense(1)]}, ValueError, "No layer fits <Dense"),
         ({"layers": [3]}, TypeError, r"patterns .* layers=\[3\]"),
         ({"layers": []}, TypeError, r"layers=\[\]"),
         ({"layers": 3}, TypeError, "layers=3"),
+        ({"layers": layers.Dense}, TypeError, "layers=<class .*Dense'>"),
         ({"exponent": -1}, ValueError, "exponent=-1"),
         ({"block_size": 0}, ValueError, "block_size=0"),
         ({"seed": 0.5}, TypeError, "seed=0.5"),
@@ -347,6 +353,8 @@ def test_no_models():
             function("dense")
         with pytest.raises(ValueError, match=r"must be built.* built=False"):
             function(keras.Sequential([layers.Dense(3)]))
+        with pytest.raises(ValueError, match="must have weights"):
+            function(keras.Sequential([keras.Input((8,)), layers.Flatten()]))
 
 
 def test_nothing_is_half_done():
@@ -402,7 +410,7 @@ def test_a_trained_model_is_an_error():
     model.compile("sgd", "mse")
     model.fit(np.ones((4, 8)), np.ones((4, 4)), epochs=2, verbose=0)
     before = values(model)
-    with pytest.raises(ValueError, match=r"before it is trained.* 2 steps"):
+    with pytest.raises(ValueError, match=r"before it is trained: .* 2 steps"):
         rewire_model(model)
     assert_unchanged(model, before)
     model.compile("sgd", "mse")
@@ -504,6 +512,22 @@ def test_subclassed_models():
     assert scale.skipped == "unknown layer Net, see `register_axes`"
 
 
+def test_containers_that_hold_themselves():
+    class Caching(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(4)
+            self.cache = {}
+
+        def call(self, x):
+            return self.dense(x)
+
+    layer = Caching()
+    layer(np.ones((1, 3)))
+    layer.cache["itself"] = layer.cache
+    assert [row.skipped for row in rewire_model(layer)] == [None, "bias"]
+
+
 def test_owners_are_those_of_keras():
     model = mixed()
     for weight in owned_weights(model):
@@ -541,6 +565,7 @@ def test_report():
     assert re.match(r"stem/kernel +\(3,3,3,8\) +27 +8 +1 +\d", lines[1])
     assert lines[-1].startswith("skipped: ")
     assert re.search(r"\b7 normalization\b", lines[-1])
+    assert pickle.loads(pickle.dumps(report)) == report
     plain = json.loads(json.dumps(report.to_dict()))
     assert plain["seed"] == 3
     assert plain["rows"][0]["path"] == report[0].path

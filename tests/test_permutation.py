@@ -613,6 +613,9 @@ def test_share_value():
             "`value` must be finite",
         ),
         (lambda m: share_value(m, 1, -1, seed=0), ValueError, "keep=-1"),
+        (lambda m: share_value(m, 0, 0.5, seed=0), ValueError, "not 0"),
+        (lambda m: share_value(m, 1e60, 0.5, seed=0), ValueError, "value=1e"),
+        (lambda m: share_value(m, "1", 0.5, seed=0), TypeError, "value='1'"),
     ],
 )
 def test_arguments_out_of_range(change, error, text):
@@ -622,6 +625,25 @@ def test_arguments_out_of_range(change, error, text):
         change(model)
     for a, b in zip(weights(model), before, strict=True):
         assert_same(a, b)
+
+
+def test_a_trained_model_is_an_error():
+    model = make_model()
+    model.compile("sgd", "mse")
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.iterations.assign(1)
+    with pytest.raises(ValueError, match="before it is trained"):
+        random_prune(model, 0.5, seed=0)
+    with pytest.raises(ValueError, match="before it is trained"):
+        share_value(model, 0.1, 0.5, seed=0)
+
+
+def test_a_file_without_pools(tmp_path):
+    (tmp_path / "pools.npz").write_text("no pools")
+    np.save(tmp_path / "array.npy", np.ones(3))
+    for name in ("pools.npz", "array.npy"):
+        with pytest.raises(ValueError, match=f"`save_pools` has.*{name}"):
+            LookaheadPermutation(1).load_pools(tmp_path / name)
 
 
 def test_pruning_is_all_or_nothing():

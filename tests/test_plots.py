@@ -133,12 +133,22 @@ def test_the_animation_ends_in_the_rewired_kernel(tmp_path, small):
     assert not plt.get_fignums()
 
 
+def test_a_kernel_of_zeros(tmp_path):
+    zeros = np.zeros((3, 2), "float32")
+    plot_connections(zeros)
+    animate_rewiring(zeros, tmp_path / "zeros.gif")
+
+
 def test_what_cannot_be_drawn(tmp_path, kernel, small):
     large = np.ones((65, 3), "float32")
     with pytest.raises(ValueError, match=r"64 neurons or fewer .* \(65, 3\)"):
         plot_connections(large)
     with pytest.raises(ValueError, match="64 neurons or fewer"):
         animate_rewiring(large, tmp_path / "rewiring.gif")
+    with pytest.raises(ValueError, match=r"must end in `.gif`.*rewiring.png"):
+        animate_rewiring(small, tmp_path / "rewiring.png")
+    with pytest.raises(TypeError, match=r"kernel=.model\.keras"):
+        plot_strengths("model.keras")
     with pytest.raises(ValueError, match="must have one shape"):
         plot_connections((small, small[:5]))
     with pytest.raises(ValueError, match="must be kernels to draw"):

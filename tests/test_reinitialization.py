@@ -87,6 +87,69 @@ def test_takes_nothing_from_the_programs_random_numbers():
     assert seeds[0] == seeds[1]
 
 
+@keras.saving.register_keras_serializable("tests")
+class Drawn(keras.initializers.Initializer):
+    """Draws from NumPy, as initializers of others may."""
+
+    def __init__(self, seed=None):
+        self.seed = seed
+
+    def __call__(self, shape, dtype=None):
+        values = np.random.default_rng(self.seed).normal(size=shape)
+        return keras.ops.convert_to_tensor(values, dtype)
+
+    def get_config(self):
+        return {"seed": self.seed}
+
+
+def test_initializers_of_others_get_a_seed_of_the_model():
+    model = dense_model(kernel_initializer=Drawn(7))
+    given = as_array(model.layers[0].kernel).copy()
+    drawn = []
+    for _ in range(2):
+        reinitialize(model, seed=0)
+        drawn.append(as_array(model.layers[0].kernel).copy())
+    assert_same(*drawn)
+    assert not np.array_equal(drawn[0], given)
+
+
+def test_a_seed_that_a_layer_requires():
+    @keras.saving.register_keras_serializable("tests")
+    class Features(layers.Layer):
+        def __init__(self, seed, **kwargs):
+            super().__init__(**kwargs)
+            self.seed = int(seed)
+
+        def build(self, input_shape):
+            self.features = self.add_weight(
+                name="features",
+                shape=(input_shape[-1], 4),
+                initializer=keras.initializers.RandomNormal(seed=self.seed),
+            )
+
+        def call(self, inputs):
+            return keras.ops.matmul(inputs, self.features)
+
+        def get_config(self):
+            return {**super().get_config(), "seed": self.seed}
+
+    model = keras.Sequential([keras.Input((8,)), Features(3)])
+    given = as_array(model.weights[0]).copy()
+    reinitialize(model, seed=0)
+    assert not np.array_equal(as_array(model.weights[0]), given)
+
+
+@pytest.mark.parametrize("mode", ["int8", "float8"])
+def test_quantized_layers_are_an_error(mode):
+    model = dense_model()
+    model.layers[0].quantize(mode)
+    before = values(model)
+    with pytest.raises(ValueError, match=f"quantization_mode='{mode}'"):
+        reinitialize(model)
+    assert_unchanged(model, before)
+    reinitialize(model, layers=[model.layers[1]])
+
+
 def test_paired_with_the_rewiring():
     # What a study of rewiring does: the same draw, plain and rewired.
     model = dense_model()
@@ -361,6 +424,28 @@ def test_strip_does_all_or_nothing(make):
     with pytest.raises(ValueError, match=r"type (Hidden|Dense) whose config"):
         strip(model)
     assert isinstance(model.layers[0].kernel_initializer, PARewired)
+
+
+def test_strip_looks_at_what_a_model_itself_names():
+    class Net(keras.Model):
+        def __init__(self, initializers):
+            super().__init__()
+            self.initializers = initializers
+            self.dense = layers.Dense(3, kernel_initializer=initializers[0])
+
+        def call(self, x):
+            return self.dense(x)
+
+        def get_config(self):
+            return {
+                "initializers": [
+                    keras.saving.serialize_keras_object(initializer)
+                    for initializer in self.initializers
+                ]
+            }
+
+    with pytest.raises(ValueError, match="of type Net whose config"):
+        strip(Net([PARewired()]))
 
 
 def test_strip_of_a_plain_model_changes_nothing():
