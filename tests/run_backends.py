@@ -1,18 +1,34 @@
-"""Runs the whole suite once on each backend, in a process of its own.
+"""Runs the whole suite on each backend, in processes side by side.
 
     python tests/run_backends.py [BACKEND ...] [-- PYTEST_ARGUMENT ...]
 
-Fails if a backend is not installed, fails a test, or runs none.
+Fails if a backend is not installed, fails a test, or runs none. A backend's
+output is shown when it has finished.
 """
 
 import importlib.util
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 BACKENDS = ("tensorflow", "jax", "torch")
 ROOT = Path(__file__).parents[1]
+
+
+def run_suite(backend, pytest_arguments):
+    process = subprocess.run(
+        [sys.executable, "-m", "pytest", *pytest_arguments],
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": backend},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    # In one piece, so that two of them do not mix.
+    print(f"\n=== {backend} ===\n{process.stdout}", flush=True)
+    return process.returncode
 
 
 def main(arguments):
@@ -21,17 +37,14 @@ def main(arguments):
     missing = [name for name in backends if not importlib.util.find_spec(name)]
     if missing:
         return f"Not installed: {', '.join(missing)}"
-    failed = []
-    for backend in backends:
-        print(f"\n=== {backend} ===", flush=True)
-        process = subprocess.run(
-            [sys.executable, "-m", "pytest", *arguments[split + 1 :]],
-            cwd=ROOT,
-            env={**os.environ, "KERAS_BACKEND": backend},
+    # They compile much in one thread, which leaves room for one another.
+    with ThreadPoolExecutor() as pool:
+        runs = pool.map(
+            lambda backend: run_suite(backend, arguments[split + 1 :]), backends
         )
-        # pytest's status is not 0 either when it has collected no test.
-        if process.returncode:
-            failed.append(backend)
+        codes = dict(zip(backends, runs, strict=True))
+    # pytest's code is not 0 either when it has collected no test.
+    failed = [backend for backend, code in codes.items() if code]
     if failed:
         return f"Failed: {', '.join(failed)}"
     print(f"\nPassed: {', '.join(backends)}")
