@@ -143,7 +143,7 @@ def test_law_of_a_pass_over_wide_rows(others, runs):
 
     def ours(seed):
         visited = rows.copy()
-        host._rewire_rows(visited, host_noise(seed, 1.0), 1.0, 1)
+        host.rewire_rows(visited, host_noise(seed, 1.0), 1.0, 1)
         return visited
 
     published = [
@@ -176,7 +176,7 @@ def test_law_of_the_draw():
     for seed in range(4000):
         draw = host_noise(seed, 1.0)
         rows = matrix.copy()
-        host._rewire_rows(rows, draw, 1.0, 1)
+        host.rewire_rows(rows, draw, 1.0, 1)
         first.append(rows[1, 0] == -1.0)
     expected = 4 / (4 + 1)
     deviation = np.sqrt(expected * (1 - expected) / len(first))
