@@ -174,7 +174,7 @@ def find_device():
         for device in tf.config.list_physical_devices("GPU"):
             details = tf.config.experimental.get_device_details(device)
             return "gpu", details.get("device_name", "GPU")
-    return "cpu", f"{platform.machine()}, {_cores()} cores"
+    return "cpu", f"{platform.machine()}, {_cores()} core(s)"
 
 
 def _cores():
