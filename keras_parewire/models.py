@@ -28,6 +28,7 @@ from keras_parewire.weights import (
     assign_all,
     check_no_steps,
     kernel_plan,
+    selector,
 )
 
 # What a weight's own seeds are for.
@@ -117,7 +118,7 @@ def rewire_model(
     if base is not None:
         base = get_base(base)
     plan = kernel_plan(model, layers, per_gate)
-    _check_untrained(model, plan)
+    _check_untrained(model, layers, plan)
     if seed is None:
         own = getattr(base, "seed", None)
         seed = own if isinstance(own, int) else None
@@ -183,13 +184,16 @@ def strength_report(model: Any) -> RewireReport:
     return RewireReport(tuple(rows), None)
 
 
-def _check_untrained(model: Any, plan: Plan) -> None:
+def _check_untrained(model: Any, layers: Selection, plan: Plan) -> None:
     """Raises or warns if rewiring would undo a training."""
     check_no_steps(model)
+    chosen = selector(model, layers)
     changed = [
         weight.variable.path
         for weight, layout in plan
-        if isinstance(layout, str) and _left_its_start(weight)
+        if isinstance(layout, str)
+        and chosen(weight)[0]
+        and _left_its_start(weight)
     ]
     if changed:
         warnings.warn(

@@ -430,6 +430,15 @@ def test_loaded_weights_are_a_warning(tmp_path):
         rewire_model(fresh)
 
 
+def test_a_new_head_on_loaded_weights_is_no_warning():
+    model = dense_model()
+    loaded, head = model.layers
+    loaded.bias.assign(as_array(loaded.bias) + 1)
+    rewire_model(model, layers=[head])
+    with pytest.warns(UserWarning, match="1 of its biases"):
+        rewire_model(model, layers=[loaded])
+
+
 def test_compiled_functions_see_the_new_weights():
     model = dense_model()
     model.compile(keras.optimizers.Adam(0.1), "mse")
