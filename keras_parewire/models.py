@@ -77,8 +77,8 @@ def rewire_model(
             layer that owns a kernel (in an attention layer its `EinsumDense`
             projections) and returns whether to rewire it, or a list of layers
             and of patterns of layer names such as `"block*_conv"`, which
-            include all layers inside them. Embeddings and depthwise kernels are
-            rewired if their layer itself is in the list.
+            include all layers inside them, or of weights' paths. Embeddings and
+            depthwise kernels are rewired if their layer itself is in the list.
         per_gate: Whether to rewire the gates' blocks of the kernels of LSTM,
             GRU and ConvLSTM layers each by itself. By default their kernels are
             rewired as a whole. Defaults to False.

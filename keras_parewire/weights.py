@@ -172,7 +172,8 @@ def selector(
     Args:
         model: The model that all layers are in.
         layers: None for all, a function of the layer that owns the weight, or a
-            list of layers and of patterns of names (`fnmatch`).
+            list of layers and of patterns (`fnmatch`) of names of layers or
+            paths of weights.
     """
     if layers is None:
         return lambda weight: (True, False)
@@ -186,10 +187,12 @@ def selector(
     matched: set[int] = set()
     for item in _as_items(layers):
         if isinstance(item, str):
+            names = [(layer, layer.name) for layer in within[1:]]
+            names += [(variable, variable.path) for variable in model.weights]
             hits = {
-                id(layer)
-                for layer in within[1:]
-                if fnmatch.fnmatchcase(layer.name, item)
+                id(owner)
+                for owner, name in names
+                if fnmatch.fnmatchcase(name, item)
             }
             matched |= hits
         else:
@@ -204,7 +207,7 @@ def selector(
             )
 
     def tell(weight: OwnedWeight) -> tuple[bool, bool]:
-        ids = {id(layer) for layer in weight.chain}
+        ids = {id(part) for part in (weight.variable, *weight.chain)}
         return bool(ids & (named | matched)), id(weight.chain[0]) in named
 
     return tell

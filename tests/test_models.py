@@ -280,6 +280,7 @@ def test_a_base_is_seeded_for_each_kernel():
         (lambda model: [model.get_layer("head")], ["head"]),
         (lambda model: model.get_layer("head"), ["head"]),
         (lambda model: ["h*d", "stem"], ["stem", "head"]),
+        (lambda model: ["head/kernel", "stem/*"], ["stem", "head"]),
         (
             lambda model: "attention",
             ["query", "key", "value", "attention_output"],
