@@ -218,15 +218,15 @@ def curves(rows, column):
 def print_table(by_arm):
     """Prints what the runs ended with."""
     seeds = len(next(iter(by_arm.values())))
-    print(f"\nTest accuracy in %, mean ± standard deviation of {seeds} seeds")
+    print(f"\nTest accuracy in %, mean ± standard deviation, n = {seeds}")
     titles = ("before sync", "after", "s/epoch", "in syncs")
     print(f"{'arm, last epoch':20}" + "".join(f"{t:>16}" for t in titles))
     for arm, rows in by_arm.items():
         cells = ""
         for column in ("before_sync", "accuracy"):
             last = curves(rows, column)[:, -1]
-            spread = last.std(ddof=1) if len(last) > 1 else np.nan
-            cells += f"{last.mean():9.2f} ±{spread:5.2f}"
+            spread = f"±{last.std(ddof=1):5.2f}" if len(last) > 1 else ""
+            cells += f"{last.mean():9.2f} {spread:6}"
         seconds, share = (
             np.mean([float(row[column]) for row in rows])
             for column in ("seconds_per_epoch", "sync_share")
@@ -265,12 +265,13 @@ def draw(by_arm, title, path):
         epochs, after, "o", color=COLORS["LaPerm"], label="right after it"
     )
     seeds = len(by_arm["LaPerm"])
-    axes[0].set_title(f"{title}: {seeds} seeds and mean, dots are syncs")
+    axes[0].set_title(f"{title}, n = {seeds}, and mean; dots are syncs")
     axes[1].set_title("LaPerm around its syncs, mean")
     for axis in axes:
         axis.set(xlabel="epoch", ylabel="test accuracy in %")
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend(loc="lower right")
+        axis.margins(y=0.1)
+        axis.legend()
     figure.savefig(path, dpi=120)
 
 
