@@ -138,7 +138,11 @@ def finite_values(tensor: Tensor, name: str = "kernel") -> np.ndarray | None:
 def as_tensor(values: Any, name: str, dtype: str | None = None) -> Tensor:
     """Returns `values` as a tensor; `name` says what they are."""
     try:
-        return ops.convert_to_tensor(values, dtype)
+        tensor = ops.convert_to_tensor(values, dtype)
+        # TensorFlow has tensors of texts.
+        if keras.backend.standardize_dtype(tensor.dtype) == "string":
+            raise TypeError("A text is no number.")
+        return tensor
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"`{name}` must be a tensor or an array of numbers. "

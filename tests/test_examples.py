@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -40,6 +42,9 @@ def test_whole_model(tmp_path):
         assert (tmp_path / name).stat().st_size > 10_000
 
 
+# What the neighbours' examples use is tested on every backend; TensorFlow
+# compiles them fastest.
+@pytest.mark.backend("tensorflow")
 def test_laperm(tmp_path):
     arguments = ["--seeds", 1, "--epochs", 2, "--out", tmp_path]
     output = run("laperm.py", *arguments)
@@ -52,6 +57,7 @@ def test_laperm(tmp_path):
     assert (tmp_path / "laperm.csv").read_text() == rows
 
 
+@pytest.mark.backend("tensorflow")
 def test_constnet(tmp_path):
     output = run("constnet.py", "--epochs", 1, "--out", tmp_path)
     assert "ConstNet-7-1: 28,954 parameters" in output
