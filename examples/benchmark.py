@@ -31,10 +31,10 @@ from reference import published
 from keras_parewire import (
     StrengthStabilized,
     rewire,
-    rule,
     strength_variance,
 )
-from keras_parewire.seeding import host_noise
+from keras_parewire.rewiring import ops_engine
+from keras_parewire.rewiring.seeding import noise_stream
 
 BACKEND = keras.backend.backend()
 
@@ -213,14 +213,14 @@ def paths(shape, block_size):
     """Times the host path and the traced path on a tensor of the device."""
     tensor = keras.initializers.Orthogonal(seed=0)(shape)
     inputs, outputs = shape
-    draw = host_noise(0, 1.0)
+    draw = noise_stream(0, 1.0)
     noise = [
         ops.convert_to_tensor(draw((outputs - 1, inputs))),
         ops.convert_to_tensor(draw((inputs - 1, outputs))),
     ]
 
     def rewire_traced(matrix, *noise):
-        return rule.rewire_matrix(matrix, noise, block_size=block_size)
+        return ops_engine.rewire_matrix(matrix, noise, block_size=block_size)
 
     def on_host():
         return rewire(tensor, seed=0, block_size=block_size)

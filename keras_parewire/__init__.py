@@ -1,22 +1,32 @@
-"""Weight organisation for Keras 3: better places for a random kernel's values.
+"""Weight organization for Keras 3: better places for a random kernel's values.
 
 See https://arxiv.org/abs/2207.08148 for the method.
 """
 
 from importlib.metadata import version
 
-from keras_parewire.averaging import ChannelAverage
-from keras_parewire.axes import register_axes
-from keras_parewire.connections import animate_rewiring, plot_connections
-from keras_parewire.diagnostics import strength_variance, strengths
-from keras_parewire.initializers import PARewired, StrengthStabilized
-from keras_parewire.models import rewire_model, strength_report
-from keras_parewire.permutation import LookaheadPermutation
-from keras_parewire.plots import plot_strengths
-from keras_parewire.reinitialization import reinitialize, strip
-from keras_parewire.report import RewireReport
-from keras_parewire.rewiring import rewire
-from keras_parewire.sparsity import random_prune, share_value
+from keras_parewire.callbacks import LookaheadPermutation
+from keras_parewire.callbacks.sparsity import random_prune, share_value
+from keras_parewire.initializers import (
+    ChannelAverage,
+    PARewired,
+    StrengthStabilized,
+)
+from keras_parewire.models import (
+    RewireReport,
+    register_axes,
+    reinitialize,
+    rewire_model,
+    strength_report,
+    strip,
+)
+from keras_parewire.rewiring.rewire import rewire
+from keras_parewire.rewiring.strengths import strength_variance, strengths
+from keras_parewire.visualization import (
+    animate_rewiring,
+    plot_connections,
+    plot_strengths,
+)
 
 __version__ = version("keras_parewire")
 

@@ -6,7 +6,7 @@ from unittest import mock
 import numpy as np
 from keras import ops
 
-from keras_parewire import host, rule
+from keras_parewire.rewiring import numpy_engine, ops_engine
 
 as_array = ops.convert_to_numpy
 
@@ -31,16 +31,16 @@ def assert_permutation(one, other):
 
 @contextlib.contextmanager
 def recorded_engines():
-    """Yields a list of the engines as they are called: "host" or "rule"."""
+    """Yields the list of the engines called: "numpy_engine" or "ops_engine"."""
     calls = []
 
-    def recording(module, name):
+    def recording(module):
         def rewire_matrix(*args, **kwargs):
-            calls.append(name)
+            calls.append(module.__name__.split(".")[-1])
             return original(*args, **kwargs)
 
         original = module.rewire_matrix
         return mock.patch.object(module, "rewire_matrix", rewire_matrix)
 
-    with recording(host, "host"), recording(rule, "rule"):
+    with recording(numpy_engine), recording(ops_engine):
         yield calls

@@ -38,7 +38,9 @@ def _clocked_pass(rows, noise, exponent, block_size):
         block = rows[start : start + block_size]
         attachment = strengths + (abs(strengths.min()) + np.float32(1))
         for row, clocks in zip(block, noise[start - 1 :], strict=False):
-            clocks = clocks / attachment ** np.float32(min(exponent, 1))
+            clocks = clocks / attachment ** np.float32(
+                1 if exponent >= 0.25 else exponent
+            )
             row[np.argsort(clocks, kind="stable")] = np.sort(row)
         strengths = strengths + block.sum(axis=0)
     return rows

@@ -16,7 +16,10 @@ from keras_parewire import strength_variance
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(keras_parewire.__file__).parent
-MODULES = sorted(path.stem for path in PACKAGE.glob("[!_]*.py"))
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+)
 BACKENDS = {"tensorflow", "jax", "torch"}
 
 
@@ -70,13 +73,14 @@ def imported(nodes):
     return {name.split(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("module", [*MODULES, "__init__"])
+@pytest.mark.parametrize("module", MODULES)
 def test_imports(module):
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
+    tree = ast.parse(path.read_text())
     allowed = {"keras", "numpy", "keras_parewire"} | sys.stdlib_module_names
     assert imported(tree.body) <= allowed
     # Only what draws needs Matplotlib, and only when it does.
-    if module in ("plots", "connections"):
+    if "visualization" in module:
         allowed = allowed | {"matplotlib"}
     assert imported(ast.walk(tree)) <= allowed
 
@@ -101,7 +105,7 @@ def test_import_loads_nothing_heavy():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
-    module = import_module(f"keras_parewire.{name}")
+    module = import_module(name.removesuffix(".__init__"))
     names = {**vars(keras_parewire), "keras": keras}
     results = doctest.testmod(module, extraglobs=names)
     assert results.failed == 0

@@ -1,0 +1,5 @@
+"""Callbacks that organize weights during training."""
+
+from keras_parewire.callbacks.lookahead_permutation import LookaheadPermutation
+
+__all__ = ["LookaheadPermutation"]

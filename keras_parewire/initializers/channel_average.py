@@ -1,0 +1,59 @@
+"""The initializer of ConstNet: kernels without diversity."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_parewire.rewiring.layouts import kernel_layout
+from keras_parewire.rewiring.validation import Tensor, check_float
+
+
+@keras.saving.register_keras_serializable(
+    package="keras_parewire", name="ChannelAverage"
+)
+class ChannelAverage(keras.initializers.Initializer):
+    """Initializer that makes every neuron the mean of its input channels.
+
+    A kernel `(*window, in, out)` is `1 / in` at the centre of its window and
+    zero elsewhere, so that all output channels are alike and nothing is random:
+    the opposite of a diverse start. The centre of a window of even size is the
+    later of its two middle places.
+
+    It is for `Dense`, `Conv1D` to `Conv3D` and others whose kernels are
+    `(*window, in, out)`. With `groups`, `in` is that of one group.
+
+    Examples:
+
+    >>> # Standalone usage:
+    >>> initializer = ChannelAverage()
+    >>> values = initializer(shape=(3, 3, 16, 32))
+
+    >>> # Usage in a Keras layer:
+    >>> initializer = ChannelAverage()
+    >>> layer = keras.layers.Conv2D(32, 1, kernel_initializer=initializer)
+
+    Call arguments:
+        shape: Shape of the kernel, of rank 2 or more.
+        dtype: Optional floating-point dtype; by default Keras' `floatx`.
+
+    Raises:
+        ValueError: When called, if the rank is below 2 or the dtype is not
+            floating point.
+
+    Reference:
+
+    - [Blumenfeld et al., 2020](https://arxiv.org/abs/2007.01038)
+    """
+
+    def __call__(
+        self, shape: Sequence[int], dtype: str | None = None
+    ) -> Tensor:
+        kernel_layout(shape)  # Raises if it is no kernel's.
+        *window, inputs, _ = shape
+        dtype = dtype or keras.config.floatx()
+        check_float(dtype)
+        kernel = np.zeros(shape, "float64")
+        kernel[tuple(size // 2 for size in window)] = 1 / inputs
+        return ops.convert_to_tensor(kernel, dtype)

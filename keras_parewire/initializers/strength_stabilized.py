@@ -1,0 +1,153 @@
+"""The initializer that picks the draw with the most even strengths."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_parewire.initializers.wrapper import (
+    InitializerWrapper,
+    draw_from_base,
+    has_seed,
+    replace,
+)
+from keras_parewire.rewiring.layouts import Axes, Layout
+from keras_parewire.rewiring.seeding import Seed, derive_seed
+from keras_parewire.rewiring.strengths import matrix_strengths, mean_variance
+from keras_parewire.rewiring.validation import (
+    Tensor,
+    check_count,
+    finite_values,
+)
+
+
+@keras.saving.register_keras_serializable(
+    package="keras_parewire", name="StrengthStabilized"
+)
+class StrengthStabilized(InitializerWrapper):
+    """Initializer that picks the base's draw with the most even strengths.
+
+    It draws `candidates` kernels from `base` and returns the one whose neurons'
+    strengths (the sums of their weights) vary least: the one with the lowest
+    `strength_variance`. It can be used alone or under the rewiring, as
+    `PARewired(StrengthStabilized("orthogonal"))`.
+
+    Examples:
+
+    >>> # Standalone usage:
+    >>> initializer = StrengthStabilized("orthogonal", candidates=10, seed=0)
+    >>> values = initializer(shape=(64, 32))
+
+    >>> # Usage in a Keras layer:
+    >>> initializer = StrengthStabilized("he_normal", candidates=10)
+    >>> layer = keras.layers.Dense(3, kernel_initializer=initializer)
+
+    Args:
+        base: The initializer to draw from: anything `keras.initializers.get`
+            takes (a name, config, class, instance or function). The first
+            candidate is the base's own draw; for the others a base with a seed
+            is re-created with seeds derived from it. If the base's draws do
+            not differ there is one candidate, and a warning. Defaults to
+            `"orthogonal"`.
+        candidates: Integer, 1 or more. How many kernels are drawn. Defaults to
+            100, the paper's number.
+        input_axes: List of integers, the kernel axes that number the input
+            neurons; see `PARewired`.
+        output_axes: List of integers, the kernel axes that number the output
+            neurons. Given together with `input_axes`.
+        seed: A Python integer, a `keras.random.SeedGenerator` or None. It
+            seeds the candidates, and also an unseeded base. None takes the
+            base's seed. Note that an initializer seeded with an integer or
+            None produces the same values on every call; to get different
+            ones, use a `SeedGenerator`.
+
+    Call arguments:
+        shape: Shape of the kernel, of rank 2 or more.
+        dtype: Optional floating-point dtype, passed to the base.
+
+    Raises:
+        ValueError: If an argument is out of range, `base` cannot be
+            interpreted; when called, if the rank is below 2, the axes are not
+            a partition of the kernel's, or the base gives another shape, NaN,
+            infinite or non-float weights.
+        TypeError: If an argument is of the wrong type.
+
+    Reference:
+
+    - [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
+    """
+
+    def __init__(
+        self,
+        base: Any = "orthogonal",
+        candidates: int = 100,
+        *,
+        input_axes: Axes = None,
+        output_axes: Axes = None,
+        seed: Seed = None,
+    ) -> None:
+        self.candidates = check_count(candidates, "candidates")
+        super().__init__(base, input_axes, output_axes, seed)
+
+    def __call__(
+        self, shape: Sequence[int], dtype: str | None = None
+    ) -> Tensor:
+        layout = self._layout(shape)
+        bases = self._candidate_bases()
+        best = draw_from_base(next(bases), shape, dtype)
+        lowest = _strength_variance(best, layout)
+        for number, base in enumerate(bases, start=1):
+            drawn = draw_from_base(base, shape, dtype)
+            variance = _strength_variance(drawn, layout)
+            if not isinstance(variance, float):  # Traced.
+                best = ops.where(variance < lowest, drawn, best)
+                lowest = ops.minimum(variance, lowest)
+                continue
+            if number == 1 and variance == lowest and _equal(drawn, best):
+                warnings.warn(
+                    "`StrengthStabilized` needs a base whose draws differ. Its "
+                    "only draw is used. Received: "
+                    f"base={self.base!r}",
+                    stacklevel=2,
+                )
+                break
+            if variance < lowest:
+                best, lowest = drawn, variance
+        return best
+
+    def _candidate_bases(self) -> Iterator[Any]:
+        base = self._complete_base
+        seed = self.seed
+        repeats = has_seed(base) and isinstance(base.seed, int)
+        if repeats and not isinstance(seed, int):
+            base, repeats = replace(base, seed=seed), False
+        yield base
+        for number in range(1, self.candidates):
+            if repeats:
+                yield replace(base, seed=derive_seed(seed, number))
+            else:
+                yield base
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "candidates": self.candidates}
+
+
+def _strength_variance(drawn: Tensor, layout: Layout) -> float | Tensor:
+    """A float, or a tensor if `drawn` is being traced."""
+    values = finite_values(drawn)
+    if values is not None:
+        pair = matrix_strengths(layout.to_stack(values, np)[0])
+        return float(mean_variance(pair, np))
+    matrix = ops.cast(layout.to_stack(drawn, ops)[0], "float32")
+    return mean_variance(
+        (ops.sum(matrix, axis=1), ops.sum(matrix, axis=0)), ops
+    )
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return np.array_equal(
+        ops.convert_to_numpy(one), ops.convert_to_numpy(other)
+    )

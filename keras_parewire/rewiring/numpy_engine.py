@@ -1,0 +1,156 @@
+"""The rule of `ops_engine.py` in NumPy, for kernels whose values are known.
+
+Compilers and accelerators are at their worst with a long row of small steps: on
+a CPU this is several times faster than any backend's loop, and it needs no
+compilation. Given the same noise it gives the same kernel, bit for bit.
+"""
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from keras_parewire.rewiring.ops_engine import attachment, sum_rows
+from keras_parewire.rewiring.seeding import NextNoise
+from keras_parewire.rewiring.sorting import sort_rows
+
+# How many weights are prepared at a time: enough to hide the cost of passing
+# them between threads, few enough to stay in cache.
+_SLAB = 2**17
+# From this many weights on, a second thread prepares the next slab. This takes
+# a third off the time of large kernels, and would slow down small ones.
+_THREADED = 2**18
+# How many columns are written side by side when a matrix is transposed.
+_STRIP = 32
+# Which half of a 64-bit integer in memory is the high one.
+_HIGH = 1 if sys.byteorder == "little" else 0
+
+Slab = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def rewire_matrix(
+    matrix: np.ndarray, next_noise: NextNoise, exponent: float, block_size: int
+) -> np.ndarray:
+    """PA-rewires a matrix, as `ops_engine.rewire_matrix` does.
+
+    Args:
+        matrix: Floating-point array of shape `(inputs, outputs)`.
+        next_noise: Returns the next noise of a given shape. It is called for
+            consecutive rows of the first pass, then of the second.
+        exponent: Exponent of the attachment probability, 0 or more.
+        block_size: How many rows share one snapshot of the strengths.
+
+    Returns:
+        A new array of the same shape, dtype and values.
+    """
+    wide = np.float64 if matrix.dtype == np.float64 else np.float32
+    rows = _transpose(matrix, wide)
+    rewire_rows(rows, next_noise, exponent, block_size)
+    rows = _transpose(rows, wide)
+    rewire_rows(rows, next_noise, exponent, block_size)
+    return rows.astype(matrix.dtype, copy=False)
+
+
+def _transpose(matrix: np.ndarray, dtype: Any) -> np.ndarray:
+    """Returns a transposed copy, made in strips: much faster if large."""
+    transposed = np.empty(matrix.shape[::-1], dtype)
+    for start in range(0, len(matrix), _STRIP):
+        strip = slice(start, start + _STRIP)
+        transposed[:, strip] = matrix[strip].T
+    return transposed
+
+
+def rewire_rows(
+    rows: np.ndarray, next_noise: NextNoise, exponent: float, block_size: int
+) -> None:
+    """One pass over `rows`, of shape `(visited, others)`, in place."""
+    visited, others = rows.shape
+    if visited == 1 or others == 1:
+        return
+    strengths = rows[0].astype(np.float32)
+    slabs = _prepare(rows, next_noise, block_size)
+    if rows.size >= _THREADED:
+        slabs = _one_ahead(slabs)
+    for blocks, ascending, noise in slabs:
+        _visit(blocks, ascending, noise, strengths, exponent)
+
+
+def _prepare(
+    rows: np.ndarray, next_noise: NextNoise, block_size: int
+) -> Iterator[Slab]:
+    """Yields, slab by slab, everything that does not depend on the strengths.
+
+    This is the slab itself, cut into blocks of rows of shape
+    `(blocks, block_size, others)`, the same with sorted rows, and the noise.
+    """
+    visited, others = rows.shape
+    slab_size = max(1, _SLAB // (others * block_size)) * block_size
+    first = 1
+    while first < visited:
+        left = visited - first
+        # The last block of a pass may be smaller than the others.
+        block_size = min(block_size, left)
+        size = min(slab_size, left // block_size * block_size)
+        slab = rows[first : first + size]
+        in_blocks = (-1, block_size, others)
+        yield (
+            slab.reshape(in_blocks),
+            sort_rows(slab).reshape(in_blocks),
+            next_noise(slab.shape).reshape(in_blocks),
+        )
+        first += size
+
+
+def _one_ahead(slabs: Iterator[Slab]) -> Iterator[Slab]:
+    """Yields the slabs while a thread prepares the next one."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        following = thread.submit(next, slabs, None)
+        while (slab := following.result()) is not None:
+            following = thread.submit(next, slabs, None)
+            yield slab
+
+
+def _visit(
+    blocks: np.ndarray,
+    ascending: np.ndarray,
+    noise: np.ndarray,
+    strengths: np.ndarray,
+    exponent: float,
+) -> None:
+    """Visits the rows of a slab, changing `blocks` and `strengths` in place.
+
+    The overhead of a call to NumPy equals its work on about 500 weights: hence
+    the buffers and views made in advance, and no extra axis for single rows.
+    """
+    count, block_size, others = blocks.shape
+    single = block_size == 1
+    in_block = (others,) if single else (block_size, others)
+    # Non-negative floats order like their bits. With each clock and its column
+    # packed into one integer, a plain sort, much faster than an `argsort`,
+    # finds the order and breaks ties like a stable one.
+    keys = np.empty(in_block, np.int64)
+    clocks = keys.view(np.float32)[..., _HIGH::2]
+    places = keys.view(np.int32)[..., 1 - _HIGH :: 2]
+    unordered = np.arange(block_size * others, dtype=np.int32).reshape(in_block)
+    order = np.empty(in_block, np.intp)
+    flat_order = order.reshape(-1)
+    for block, weights, block_noise in zip(
+        blocks.reshape(count, -1),
+        ascending.reshape(count, -1),
+        noise.reshape(count, *in_block),
+        strict=True,
+    ):
+        weakest = np.minimum.reduce(strengths)
+        divisor = attachment(strengths, weakest, exponent)
+        np.divide(block_noise, divisor, out=clocks)
+        places[...] = unordered
+        keys.sort(axis=-1)
+        order[...] = places
+        block[flat_order] = weights
+        total = block
+        if not single:
+            total = block.reshape(in_block).astype(np.float32, copy=False)
+            total = sum_rows(total, np)[0]
+        np.add(strengths, total, out=strengths, dtype=np.float32)

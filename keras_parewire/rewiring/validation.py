@@ -1,0 +1,117 @@
+"""Checks of arguments, and conversions that raise readable errors."""
+
+import math
+import numbers
+import operator
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+from keras import ops
+
+# A tensor of whichever backend runs: the three share no public type.
+Tensor: TypeAlias = Any
+
+
+def as_tensor(values: Any, name: str, dtype: str | None = None) -> Tensor:
+    """Converts `values`, which the error calls `name`, to a tensor."""
+    try:
+        tensor = ops.convert_to_tensor(values, dtype)
+        # TensorFlow has string tensors.
+        if keras.backend.standardize_dtype(tensor.dtype) == "string":
+            raise TypeError("Strings are not numbers.")
+        return tensor
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`{name}` must be a tensor or an array of numbers. "
+            f"Received: {name}={values!r}"
+        ) from error
+
+
+def concrete_values(tensor: Tensor) -> np.ndarray | None:
+    """Returns the values of a tensor, or None while it is being traced."""
+    try:
+        values: np.ndarray = ops.convert_to_numpy(tensor)
+    except (TypeError, NotImplementedError):
+        # How JAX, TensorFlow and PyTorch's meta device say that there are no
+        # values; Keras offers no test for it.
+        return None
+    return values
+
+
+def finite_values(tensor: Tensor, name: str = "kernel") -> np.ndarray | None:
+    """Returns finite values of a tensor, or None while it is being traced.
+
+    Raises:
+        ValueError: If some values are NaN or infinite.
+    """
+    values = concrete_values(tensor)
+    if values is not None:
+        check_finite(values, name)
+    return values
+
+
+def check_finite(values: np.ndarray, name: str = "kernel") -> None:
+    """Raises if a weight is NaN or infinite."""
+    if not np.isfinite(values).all():
+        raise ValueError(
+            "The weights of a kernel must be finite. "
+            f"Received: {name} of shape {values.shape} with "
+            f"{np.isnan(values).sum()} NaN and {np.isinf(values).sum()} "
+            "infinite weights"
+        )
+
+
+def check_float(dtype: Any) -> None:
+    """Raises if a dtype is not a floating-point one."""
+    dtype = keras.backend.standardize_dtype(dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        raise ValueError(
+            "The dtype of a kernel must be floating point. "
+            f"Received: dtype={dtype}"
+        )
+
+
+def check_exponent(exponent: Any) -> float:
+    """Returns `exponent` as a float, 0 or more."""
+    if isinstance(exponent, bool) or not isinstance(exponent, numbers.Real):
+        raise TypeError(
+            f"`exponent` must be a number. Received: exponent={exponent!r}"
+        )
+    try:
+        checked = float(exponent)
+    except OverflowError:
+        checked = math.nan
+    if math.isnan(checked) or checked < 0:
+        raise ValueError(
+            "`exponent` must be 0 or more, and must fit into a float; "
+            f"`float('inf')` is allowed. Received: exponent={exponent}"
+        )
+    return checked
+
+
+def check_count(count: Any, name: str) -> int:
+    """Returns `count` as an integer, 1 or more."""
+    checked = as_integer(count)
+    if checked is None:
+        raise TypeError(
+            f"`{name}` must be an integer. Received: {name}={count!r}"
+        )
+    if checked < 1:
+        raise ValueError(
+            f"`{name}` must be 1 or more. Received: {name}={count}"
+        )
+    return checked
+
+
+def as_integer(value: Any) -> int | None:
+    """Returns an integer as a Python int, and None for anything else.
+
+    Unlike `operator.index`, it does not take a bool for a number.
+    """
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None

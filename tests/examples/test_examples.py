@@ -1,0 +1,64 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(script, *arguments):
+    process = subprocess.run(
+        [sys.executable, EXAMPLES / script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def test_benchmark_measures_memory():
+    output = run("benchmark.py", "--measure", 4096, 4096)
+    measured = json.loads(output.splitlines()[-1])
+    assert measured["seconds"] > 0
+    assert 2 < measured["kernels"] < 4
+
+
+def test_quickstart(tmp_path):
+    arguments = ["--seeds", 2, "--epochs", 1, "--out", tmp_path]
+    output = run("quickstart.py", *arguments)
+    assert "mean ± standard deviation of 2 seeds" in output
+    assert "its predictions agree" in output
+    assert (tmp_path / "quickstart.png").stat().st_size > 10_000
+
+
+def test_whole_model(tmp_path):
+    output = run("whole_model.py", "MobileNet", "--out", tmp_path)
+    assert "conv_pw_13/kernel" in output
+    assert "skipped: " in output
+    pictures = ["connections.png", "rewiring.gif", "strengths.png"]
+    for name in [*pictures, "variances.png"]:
+        assert (tmp_path / name).stat().st_size > 10_000
+
+
+# What the neighbours' examples use is tested on every backend; TensorFlow
+# compiles them fastest.
+@pytest.mark.backend("tensorflow")
+def test_laperm(tmp_path):
+    arguments = ["--seeds", 1, "--epochs", 2, "--out", tmp_path]
+    output = run("laperm.py", *arguments)
+    assert "PARewired + LaPerm" in output
+    assert (tmp_path / "laperm-digits.png").stat().st_size > 10_000
+    rows = (tmp_path / "laperm.csv").read_text()
+    assert rows.count("\n") == 4
+    # What is done is not done again.
+    assert "1/6" not in run("laperm.py", *arguments)
+    assert (tmp_path / "laperm.csv").read_text() == rows
+
+
+@pytest.mark.backend("tensorflow")
+def test_constnet(tmp_path):
+    output = run("constnet.py", "--epochs", 1, "--out", tmp_path)
+    assert "ConstNet-7-1: 28,954 parameters" in output
+    assert (tmp_path / "constnet-dropout-0.01.png").stat().st_size > 10_000

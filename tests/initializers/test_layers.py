@@ -1,0 +1,338 @@
+"""Every way in which Keras builds a layer, and the layers that name axes."""
+
+import keras
+import numpy as np
+import pytest
+from helpers import as_array, assert_permutation, assert_same, recorded_engines
+from keras import layers, ops
+
+from keras_parewire import PARewired, StrengthStabilized, strength_variance
+
+INPUTS, OUTPUTS = 48, 32
+X = np.ones((8, INPUTS), "float32")
+Y = np.ones((8, OUTPUTS), "float32")
+
+
+def initializer():
+    return PARewired("he_normal", seed=7)
+
+
+def dense(**kwargs):
+    return layers.Dense(OUTPUTS, kernel_initializer=initializer(), **kwargs)
+
+
+class Lazy(layers.Layer):
+    """Builds its sublayer when it is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = dense()
+
+    def call(self, x):
+        return self.dense(x)
+
+
+class LazyModel(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = dense()
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def fit(model, **kwargs):
+    # A learning rate of 0 leaves the kernel as it was built.
+    model.compile(keras.optimizers.SGD(0.0), "mse", **kwargs)
+    model.fit(X, Y, verbose=0)
+
+
+def build():
+    layer = dense()
+    layer.build((None, INPUTS))
+    return layer
+
+
+def call():
+    layer = dense()
+    layer(X)
+    return layer
+
+
+def functional():
+    layer = dense()
+    keras.Model(inputs := keras.Input((INPUTS,)), layer(inputs))
+    return layer
+
+
+def lazy_call():
+    layer = Lazy()
+    layer(X)
+    return layer.dense
+
+
+def lazy_functional():
+    layer = Lazy()
+    keras.Model(inputs := keras.Input((INPUTS,)), layer(inputs))
+    return layer.dense
+
+
+def lazy_fit():
+    layer = Lazy()
+    fit(keras.Sequential([layer]))
+    return layer.dense
+
+
+def subclassed_fit():
+    model = LazyModel()
+    fit(model)
+    return model.dense
+
+
+def sequential_fit():
+    layer = dense()
+    fit(keras.Sequential([layer]))
+    return layer
+
+
+def sequential_fit_jit():
+    layer = dense()
+    fit(keras.Sequential([layer]), jit_compile=True)
+    return layer
+
+
+def stateless_scope():
+    layer = dense()
+    with keras.StatelessScope():
+        layer.build((None, INPUTS))
+        inside = ops.copy(layer.kernel.value)
+    assert_same(inside, layer.kernel.value)
+    return layer
+
+
+def time_distributed():
+    layer = dense()
+    layers.TimeDistributed(layer)(X[:, np.newaxis])
+    return layer
+
+
+def remat():
+    with keras.RematScope(mode="full"):
+        layer = dense()
+        layer(X)
+    return layer
+
+
+WAYS = [
+    build,
+    call,
+    functional,
+    lazy_call,
+    lazy_functional,
+    lazy_fit,
+    subclassed_fit,
+    sequential_fit,
+    sequential_fit_jit,
+    stateless_scope,
+    time_distributed,
+    remat,
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.filterwarnings("ignore::UserWarning:torch")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_every_way_gives_the_same_kernel(way):
+    expected = initializer()((INPUTS, OUTPUTS))
+    plain = keras.initializers.HeNormal(seed=7)((INPUTS, OUTPUTS))
+    assert strength_variance(expected) < strength_variance(plain) / 4
+    assert_same(way().kernel.value, expected)
+
+
+@pytest.mark.backend("tensorflow")
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_first_call_inside_tf_function(jit_compile):
+    import tensorflow as tf
+
+    layer = dense()
+    with recorded_engines() as engines:
+        tf.function(layer, jit_compile=jit_compile)(tf.constant(X))
+    # TensorFlow only ever traces here: what is traced is what is trained.
+    assert engines == ["ops_engine"]
+    assert_same(layer.kernel.value, initializer()((INPUTS, OUTPUTS)))
+
+
+@pytest.mark.backend("tensorflow")
+def test_tf_graph():
+    import tensorflow as tf
+
+    with tf.Graph().as_default():
+        values = initializer()((INPUTS, OUTPUTS))
+        with tf.compat.v1.Session() as session:
+            values = session.run(values)
+    assert_same(values, initializer()((INPUTS, OUTPUTS)))
+
+
+@pytest.mark.backend("torch")
+def test_torch_meta_device():
+    with recorded_engines() as engines, keras.device("meta"):
+        for wrapper in (PARewired, StrengthStabilized):
+            values = wrapper("he_normal")((INPUTS, OUTPUTS))
+            assert values.is_meta
+            assert values.shape == (INPUTS, OUTPUTS)
+    assert engines == []
+
+
+@pytest.mark.backend("jax")
+def test_jax_jit():
+    import jax
+
+    with recorded_engines() as engines:
+        values = jax.jit(lambda: initializer()((INPUTS, OUTPUTS)))()
+    assert engines == ["ops_engine"]
+    assert_same(values, initializer()((INPUTS, OUTPUTS)))
+
+
+@pytest.mark.backend("jax")
+@pytest.mark.parametrize(
+    ("shape", "engine"),
+    [((2048, 4096), "ops_engine"), ((64, 64), "numpy_engine")],
+)
+def test_jax_model_parallel(model_parallel, shape, engine):
+    layer = layers.Dense(shape[1], kernel_initializer=initializer())
+    with recorded_engines() as engines:
+        layer.build((None, shape[0]))
+    # Keras compiles the initializer of a kernel this large.
+    assert engines == [engine]
+    kernel = layer.kernel.value
+    assert tuple(kernel.sharding.spec) == (None, "model")
+    assert len(kernel.addressable_shards) == 8
+    assert kernel.addressable_shards[0].data.shape == (
+        shape[0],
+        shape[1] // 8,
+    )
+    keras.distribution.set_distribution(None)
+    assert_same(kernel, initializer()(shape))
+
+
+def test_engine_follows_the_values(kernel):
+    with recorded_engines() as engines:
+        initializer()((INPUTS, OUTPUTS))
+        dense()(X)
+    assert engines == ["numpy_engine", "numpy_engine"]
+
+
+def test_stabilized_when_traced():
+    stabilized = StrengthStabilized("glorot_uniform", 10, seed=3)
+    layer = layers.Dense(OUTPUTS, kernel_initializer=stabilized)
+    fit(keras.Sequential([layer]))
+    assert_same(layer.kernel.value, stabilized((INPUTS, OUTPUTS)))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_seed_generator_when_traced(shared):
+    generator = keras.random.SeedGenerator(3)
+    base = keras.initializers.GlorotUniform(seed=generator if shared else 1)
+    wrapped = PARewired(base, seed=generator)
+    layer = layers.Dense(OUTPUTS, kernel_initializer=wrapped)
+    fit(keras.Sequential([layer]))
+    kernel = layer.kernel.value
+    assert strength_variance(kernel) < 0.5
+    plain = keras.initializers.GlorotUniform(seed=1)((INPUTS, OUTPUTS))
+    if not shared:
+        assert_permutation(kernel, plain)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy):
+    layer = dense(dtype=policy)
+    assert keras.backend.standardize_dtype(layer(X).dtype) == policy[6:]
+    assert_same(layer.kernel.value, initializer()((INPUTS, OUTPUTS)))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision(dtype):
+    layer = dense(dtype=dtype)
+    layer.build((None, INPUTS))
+    plain = keras.initializers.HeNormal(seed=7)((INPUTS, OUTPUTS), dtype)
+    assert_permutation(layer.kernel.value, plain)
+    kernel = ops.cast(layer.kernel.value, "float32")
+    assert strength_variance(kernel) < strength_variance(plain) / 4
+
+
+ATTENTION = {
+    "MultiHeadAttention": lambda base: layers.MultiHeadAttention(
+        8, 64, kernel_initializer=base
+    ),
+    "GroupQueryAttention": lambda base: layers.GroupQueryAttention(
+        64, 8, 4, kernel_initializer=base
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize(
+    "base", ["glorot_uniform", "he_normal", "lecun_normal", "orthogonal"]
+)
+def test_attention_uses_its_true_axes(name, base):
+    def kernels(base):
+        layer = ATTENTION[name](base)
+        layer.build((None, 10, 512), (None, 10, 512))
+        found = [w.value for w in layer.weights if w.path.endswith("kernel")]
+        assert len(found) == 4
+        return found
+
+    query_axes = {"input_axes": [0], "output_axes": [1, 2]}
+    output_axes = {"input_axes": [0, 1], "output_axes": [2]}
+    axes = [query_axes] * 3 + [output_axes]
+    pairs = zip(kernels(base), kernels(PARewired(base)), axes, strict=True)
+    for plain, wrapped, axes in pairs:
+        ratio = np.std(as_array(plain)) / np.std(as_array(wrapped))
+        assert ratio == pytest.approx(1, abs=0.03)
+        before = strength_variance(plain, **axes)
+        assert strength_variance(wrapped, **axes) < before / 8
+
+
+def test_einsum_dense_with_stabilized():
+    layer = layers.EinsumDense(
+        "abc,cde->abde",
+        (None, 4, 6),
+        kernel_initializer=StrengthStabilized("he_normal", 20, seed=1),
+    )
+    layer.build((None, 3, 24))
+    axes = {"input_axes": [0], "output_axes": [1, 2]}
+    expected = StrengthStabilized("he_normal", 20, seed=1, **axes)((24, 4, 6))
+    assert_same(layer.kernel.value, expected)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Dense(8, kernel_initializer=PARewired()),
+        layers.Conv1D(8, 3, kernel_initializer=PARewired()),
+        layers.Conv1DTranspose(
+            8,
+            3,
+            kernel_initializer=PARewired(
+                input_axes=[0, 2], output_axes=[1], base="he_normal"
+            ),
+        ),
+        layers.SeparableConv1D(8, 3, pointwise_initializer=PARewired()),
+        layers.LSTM(
+            8,
+            kernel_initializer=PARewired("glorot_uniform"),
+            recurrent_initializer=PARewired("orthogonal"),
+        ),
+        layers.Bidirectional(
+            layers.GRU(8, recurrent_initializer=PARewired("orthogonal"))
+        ),
+        layers.Embedding(9, 8, embeddings_initializer=PARewired("uniform")),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_layers_train(layer):
+    x = np.ones((4, 6) if isinstance(layer, layers.Embedding) else (4, 6, 5))
+    model = keras.Sequential([layer, layers.Flatten(), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    history = model.fit(x, np.ones((4, 1)), epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()

@@ -1,0 +1,228 @@
+import copy
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from helpers import assert_same
+from keras import layers, ops
+
+from keras_parewire import PARewired, StrengthStabilized, rewire
+
+SHAPE = (24, 16)
+FROZEN = Path(__file__).parent / "data" / "frozen.json"
+
+
+@keras.saving.register_keras_serializable(package="keras_parewire_tests")
+def constant_normal(shape, dtype=None):
+    return keras.random.normal(shape, dtype=dtype, seed=3)
+
+
+def both():
+    return PARewired(
+        StrengthStabilized("he_normal", 5),
+        exponent=2.0,
+        block_size=2,
+        input_axes=[0],
+        output_axes=[1],
+        seed=0,
+    )
+
+
+INITIALIZERS = {
+    "default": PARewired,
+    "nested": both,
+    "greedy": lambda: PARewired("he_normal", exponent=float("inf"), seed=1),
+    "stabilized": lambda: StrengthStabilized("glorot_normal", 3, seed=1),
+    "generator": lambda: PARewired(seed=keras.random.SeedGenerator(5)),
+    "base with a generator": lambda: PARewired(
+        keras.initializers.HeNormal(seed=keras.random.SeedGenerator(5))
+    ),
+    "function": lambda: PARewired(constant_normal, seed=1),
+    "array": lambda: PARewired(np.arange(384.0).reshape(SHAPE), seed=1),
+    "tensor": lambda: PARewired(
+        ops.cast(np.arange(384.0).reshape(SHAPE), "bfloat16"), seed=1
+    ),
+}
+initializers = pytest.mark.parametrize(
+    "make", list(INITIALIZERS.values()), ids=list(INITIALIZERS)
+)
+
+
+def is_unseeded(initializer):
+    return initializer.get_config()["seed"] is None
+
+
+@initializers
+def test_config_round_trip(make):
+    initializer = make()
+    config = keras.initializers.serialize(initializer)
+    config = json.loads(json.dumps(config))
+    restored = keras.initializers.deserialize(config)
+    assert type(restored) is type(initializer)
+    assert keras.initializers.serialize(restored) == config
+    assert vars(restored).keys() == vars(initializer).keys()
+    if not is_unseeded(initializer):
+        assert_same(restored(SHAPE), initializer(SHAPE))
+    elif config["config"]["base"]["class_name"] == "HeNormal":
+        # Its generator starts anew.
+        assert_same(restored(SHAPE), make()(SHAPE))
+
+
+@initializers
+def test_copies(make):
+    initializer = make()
+    if "generator" in str(initializer.get_config()).lower():
+        pytest.skip("Keras' seed generators can neither be copied nor pickled")
+    expected = initializer(SHAPE)
+    assert_same(copy.deepcopy(initializer)(SHAPE), expected)
+    assert_same(pickle.loads(pickle.dumps(initializer))(SHAPE), expected)
+
+
+def test_names():
+    # They are written into users' files, and so must never change.
+    for name, cls in (
+        ("keras_parewire>PARewired", PARewired),
+        ("keras_parewire>StrengthStabilized", StrengthStabilized),
+    ):
+        assert keras.saving.get_registered_name(cls) == name
+        assert type(keras.initializers.get(name)) is cls
+        layer = layers.Dense(3, kernel_initializer=name)
+        layer.build((None, 4))
+        assert type(layer.kernel_initializer) is cls
+        config = {"class_name": name, "config": {"base": "he_normal"}}
+        assert type(keras.initializers.get(config)) is cls
+
+
+def test_frozen_config():
+    # A config as version 0.1.0 saved it must load forever.
+    config = json.loads(FROZEN.read_text())
+    restored = keras.initializers.deserialize(config)
+    assert_same(restored(SHAPE), both()(SHAPE))
+    assert restored.get_config() == both().get_config()
+
+
+def make_model():
+    x = inputs = keras.Input((6, 8))
+    x = layers.Dense(16, kernel_initializer=both())(x)
+    x = layers.MultiHeadAttention(
+        2, 8, kernel_initializer=PARewired("glorot_uniform")
+    )(x, x)
+    x = layers.Bidirectional(
+        layers.LSTM(4, kernel_initializer=StrengthStabilized("lecun_normal", 3))
+    )(x)
+    x = layers.Dense(3, kernel_initializer=PARewired(seed=1))(x)
+    model = keras.Model(inputs, x)
+    model.compile("sgd", "mse")
+    return model
+
+
+X = np.linspace(-1, 1, 2 * 6 * 8, dtype="float32").reshape(2, 6, 8)
+
+
+def assert_same_predictions(one, other):
+    np.testing.assert_allclose(
+        one.predict(X, verbose=0), other.predict(X, verbose=0), atol=1e-6
+    )
+
+
+def test_save_and_load_in_this_process(tmp_path):
+    model = make_model()
+    model.save(tmp_path / "model.keras")
+    restored = keras.saving.load_model(tmp_path / "model.keras")
+    assert_same_predictions(restored, model)
+    assert type(restored.layers[1].kernel_initializer) is PARewired
+
+
+def test_clone_model():
+    model = make_model()
+    clone = keras.models.clone_model(model)
+    # Seeded kernels are the same again, unseeded ones are new.
+    assert_same(clone.layers[-1].kernel.value, model.layers[-1].kernel.value)
+    for one, other in zip(
+        model.layers[2].weights, clone.layers[2].weights, strict=True
+    ):
+        if one.path.endswith("kernel"):
+            assert not np.array_equal(one.numpy(), other.numpy())
+
+
+def test_pickled_model():
+    model = make_model()
+    restored = pickle.loads(pickle.dumps(model))
+    assert_same_predictions(restored, model)
+
+
+LOAD = """
+import sys
+import numpy as np
+import keras
+{imports}
+model = keras.saving.load_model(sys.argv[1])
+np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
+"""
+
+
+def load_elsewhere(tmp_path, backend, imports):
+    model_path, x_path, y_path = (
+        str(tmp_path / name) for name in ("model.keras", "x.npy", "y.npy")
+    )
+    model = make_model()
+    model.save(model_path)
+    np.save(x_path, X)
+    process = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            LOAD.format(imports=imports),
+            model_path,
+            x_path,
+            y_path,
+        ],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    return model.predict(X, verbose=0), process, y_path
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_load_in_a_fresh_process_on_any_backend(tmp_path, backend):
+    expected, process, y_path = load_elsewhere(
+        tmp_path, backend, "import keras_parewire"
+    )
+    assert process.returncode == 0, process.stderr
+    np.testing.assert_allclose(np.load(y_path), expected, atol=1e-5)
+
+
+def test_load_without_the_package_imported(tmp_path):
+    # The README quotes this error for those who search for it.
+    backend = keras.backend.backend()
+    _, process, _ = load_elsewhere(tmp_path, backend, "")
+    assert process.returncode != 0
+    assert (
+        "Could not interpret initializer identifier: {'module': "
+        "'keras_parewire.initializers.pa_rewired', 'class_name': 'PARewired'"
+    ) in process.stderr
+
+
+def test_lambda_bases_are_as_unsafe_as_in_keras():
+    with pytest.warns(UserWarning, match="lambda"):
+        config = keras.initializers.serialize(
+            PARewired(lambda shape, dtype=None: rewire(np.ones(shape)))
+        )
+    with pytest.raises(ValueError, match="safe_mode=False"):
+        keras.initializers.deserialize(config)
+
+
+def test_frozen_model():
+    # Saved when the package was still a single folder of modules.
+    path = FROZEN.with_name("version_0.1.keras")
+    model = keras.saving.load_model(path)
+    names = [type(layer.kernel_initializer).__name__ for layer in model.layers]
+    assert names == ["PARewired", "PARewired", "ChannelAverage"]
+    assert model(np.ones((1, 4), "float32")).shape == (1, 2)

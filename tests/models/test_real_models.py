@@ -1,0 +1,138 @@
+"""Models that others wrote."""
+
+import inspect
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+from helpers import as_array, assert_permutation, assert_same
+from test_rewire_model import values
+
+from keras_parewire import reinitialize, rewire_model
+
+APPLICATIONS = {
+    name: make
+    for name, make in vars(keras.applications).items()
+    if inspect.isfunction(make)
+}
+ON_EVERY_BACKEND = [
+    "ConvNeXtTiny",
+    "DenseNet121",
+    "EfficientNetB0",
+    "MobileNetV2",
+    "ResNet50",
+]
+
+
+def assert_rewired(model):
+    before = values(model)
+    report = rewire_model(model, seed=0, verbose=0)
+    rewired = 0
+    for row, variable in zip(report, model.weights, strict=True):
+        now, old = as_array(variable), before.pop(id(variable))
+        if row.skipped is None:
+            assert_permutation(now, old)
+            if min(row.inputs, row.outputs) > 1:
+                rewired += 1
+                assert not np.array_equal(now, old)
+        else:
+            assert_same(now, old)
+    assert rewired
+    return report
+
+
+def make_application(name):
+    # The smallest images that they take.
+    side = 75 if name in ("InceptionResNetV2", "InceptionV3") else 32
+    side = 71 if name == "Xception" else side
+    return APPLICATIONS[name](
+        weights=None, include_top=False, input_shape=(side, side, 3)
+    )
+
+
+def assert_nothing_is_unknown(report):
+    reasons = {row.skipped.split(":")[0] for row in report if row.skipped}
+    # The vectors are what `ConvNeXt` scales its channels by.
+    assert reasons <= {"bias", "normalization", "depthwise", "vector"}
+
+
+@pytest.mark.parametrize("name", ON_EVERY_BACKEND)
+def test_applications(name):
+    assert_nothing_is_unknown(assert_rewired(make_application(name)))
+
+
+# TensorFlow alone has all of them.
+@pytest.mark.backend("tensorflow")
+@pytest.mark.parametrize(
+    "name", sorted(set(APPLICATIONS) - {*ON_EVERY_BACKEND})
+)
+def test_all_applications(name):
+    assert_nothing_is_unknown(assert_rewired(make_application(name)))
+
+
+def test_a_head_is_rewired_too():
+    model = keras.applications.MobileNetV2(
+        weights=None, input_shape=(32, 32, 3), classes=10
+    )
+    done = [row for row in assert_rewired(model) if row.skipped is None]
+    assert (done[-1].inputs, done[-1].outputs) == (1280, 10)
+
+
+TEXT = {
+    "vocabulary_size": 100,
+    "num_layers": 2,
+    "hidden_dim": 32,
+    "intermediate_dim": 64,
+}
+HUB = {
+    "BertBackbone": {**TEXT, "num_heads": 2, "max_sequence_length": 16},
+    "GPT2Backbone": {**TEXT, "num_heads": 2, "max_sequence_length": 16},
+    "GemmaBackbone": {
+        **TEXT,
+        "num_query_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+    },
+    "LlamaBackbone": {
+        **TEXT,
+        "num_query_heads": 4,
+        "num_key_value_heads": 2,
+    },
+    "ViTBackbone": {
+        "image_shape": (32, 32, 3),
+        "patch_size": 8,
+        "num_layers": 2,
+        "num_heads": 2,
+        "hidden_dim": 32,
+        "mlp_dim": 64,
+    },
+}
+# The inputs and outputs of the kernels in one of the two blocks.
+PLAIN = [(32, 32)] * 4 + [(32, 64), (64, 32)]
+GROUPED = [(32, 32), (32, 16), (32, 16), (32, 32)]
+BLOCKS = {
+    "BertBackbone": PLAIN,
+    "GPT2Backbone": PLAIN,
+    "GemmaBackbone": [*GROUPED, (32, 32), (32, 32), (32, 32)],
+    "LlamaBackbone": [*GROUPED, (32, 64), (32, 64), (64, 32)],
+    "ViTBackbone": PLAIN,
+}
+# Outside the blocks: what embeds the patches, or what pools the sentence.
+OUTSIDE = {"ViTBackbone": [(192, 32)], "BertBackbone": [(32, 32)]}
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_keras_hub(name):
+    model = getattr(keras_hub.models, name)(**HUB[name])
+    report = assert_rewired(model)
+    done = [(row.inputs, row.outputs) for row in report if row.skipped is None]
+    assert sorted(done) == sorted(2 * BLOCKS[name] + OUTSIDE.get(name, []))
+    unknown = [r.path for r in report if r.skipped and "unknown" in r.skipped]
+    # No kernels: vectors for places, and for the class.
+    assert all("position" in path or "token" in path for path in unknown)
+    before = values(model)
+    reinitialize(model, seed=0)
+    for row, variable in zip(report, model.weights, strict=True):
+        if row.skipped is None:
+            assert not np.array_equal(as_array(variable), before[id(variable)])

@@ -1,0 +1,455 @@
+import json
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from helpers import as_array, assert_same
+from keras import layers
+from test_rewire_model import assert_unchanged, dense_model, mixed, values
+
+from keras_parewire import (
+    ChannelAverage,
+    PARewired,
+    StrengthStabilized,
+    reinitialize,
+    rewire_model,
+    strip,
+)
+
+X = np.random.default_rng(0).random((16, 8), np.float32)
+Y = np.random.default_rng(1).random((16, 4), np.float32)
+
+
+def test_every_weight_is_new_and_as_its_initializer_makes_it():
+    model = mixed()
+    fresh = values(model)
+    for variable in model.weights:
+        variable.assign(as_array(variable) + 1)
+    reinitialize(model, seed=0)
+    for variable in model.weights:
+        now, old = as_array(variable), fresh[id(variable)]
+        if np.ptp(old) == 0 or "lstm_cell/bias" in variable.path:
+            # Zeros, ones, and the ones that an LSTM forgets with.
+            assert_same(now, old)
+        else:
+            assert not np.array_equal(now, old)
+            if old.size > 100:
+                assert now.std() == pytest.approx(old.std(), rel=0.35)
+
+
+def test_seeds():
+    drawn = []
+    for seed in (0, 0, 1):
+        model = mixed()
+        reinitialize(model, seed=seed)
+        drawn.append([as_array(v) for v in model.weights])
+    for one, other in zip(drawn[0], drawn[1], strict=True):
+        assert_same(one, other)
+    assert not np.array_equal(drawn[0][0], drawn[2][0])
+
+
+def test_again_and_again():
+    model = dense_model()
+    first = []
+    for seed in (0, 1, 0):
+        reinitialize(model, seed=seed)
+        first.append(as_array(model.layers[0].kernel).copy())
+    assert_same(first[0], first[2])
+    assert not np.array_equal(first[0], first[1])
+    reinitialize(model)
+    assert not np.array_equal(first[0], as_array(model.layers[0].kernel))
+
+
+@pytest.mark.parametrize("wrap", [PARewired, StrengthStabilized, None])
+def test_seeds_of_initializers_are_set_aside(wrap):
+    base = keras.initializers.HeNormal(seed=3)
+    model = keras.Sequential([keras.Input((8,))])
+    for _ in range(2):
+        model.add(
+            layers.Dense(8, kernel_initializer=wrap(base) if wrap else base)
+        )
+    reinitialize(model, seed=0)
+    one, other = (np.sort(as_array(x.kernel), axis=None) for x in model.layers)
+    assert not np.array_equal(one, other)
+
+
+def test_takes_nothing_from_the_programs_random_numbers():
+    model = mixed()
+    seeds = []
+    for run in (False, True):
+        keras.utils.set_random_seed(0)
+        if run:
+            reinitialize(model, seed=0)
+        seeds.append(keras.initializers.HeNormal().seed)
+    assert seeds[0] == seeds[1]
+
+
+@keras.saving.register_keras_serializable("tests")
+class Drawn(keras.initializers.Initializer):
+    """Draws from NumPy, as initializers of others may."""
+
+    def __init__(self, seed=None):
+        self.seed = seed
+
+    def __call__(self, shape, dtype=None):
+        values = np.random.default_rng(self.seed).normal(size=shape)
+        return keras.ops.convert_to_tensor(values, dtype)
+
+    def get_config(self):
+        return {"seed": self.seed}
+
+
+def test_initializers_of_others_get_a_seed_of_the_model():
+    model = dense_model(kernel_initializer=Drawn(7))
+    given = as_array(model.layers[0].kernel).copy()
+    drawn = []
+    for _ in range(2):
+        reinitialize(model, seed=0)
+        drawn.append(as_array(model.layers[0].kernel).copy())
+    assert_same(*drawn)
+    assert not np.array_equal(drawn[0], given)
+
+
+def test_a_seed_that_a_layer_requires():
+    @keras.saving.register_keras_serializable("tests")
+    class Features(layers.Layer):
+        def __init__(self, seed, **kwargs):
+            super().__init__(**kwargs)
+            self.seed = int(seed)
+
+        def build(self, input_shape):
+            self.features = self.add_weight(
+                name="features",
+                shape=(input_shape[-1], 4),
+                initializer=keras.initializers.RandomNormal(seed=self.seed),
+            )
+
+        def call(self, inputs):
+            return keras.ops.matmul(inputs, self.features)
+
+        def get_config(self):
+            return {**super().get_config(), "seed": self.seed}
+
+    model = keras.Sequential([keras.Input((8,)), Features(3)])
+    given = as_array(model.weights[0]).copy()
+    reinitialize(model, seed=0)
+    assert not np.array_equal(as_array(model.weights[0]), given)
+
+
+@pytest.mark.parametrize("mode", ["int8", "float8"])
+def test_quantized_layers_are_an_error(mode):
+    model = dense_model()
+    model.layers[0].quantize(mode)
+    before = values(model)
+    with pytest.raises(ValueError, match=f"quantization_mode='{mode}'"):
+        reinitialize(model)
+    assert_unchanged(model, before)
+    reinitialize(model, layers=[model.layers[1]])
+
+
+def test_paired_with_the_rewiring():
+    # What a study of rewiring does: the same draw, plain and rewired.
+    model = dense_model()
+    reinitialize(model, seed=4)
+    plain = as_array(model.layers[0].kernel).copy()
+    reinitialize(model, seed=4)
+    rewire_model(model, seed=4)
+    assert_same(
+        np.sort(plain, axis=None),
+        np.sort(as_array(model.layers[0].kernel), axis=None),
+    )
+
+
+class Counted(layers.Layer):
+    """Counts how often it is traced."""
+
+    calls = 0
+
+    def call(self, inputs):
+        Counted.calls += 1
+        return inputs
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad", "rmsprop"])
+def test_trains_like_a_new_model_without_compiling(optimizer):
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            layers.Dense(16, activation="relu"),
+            layers.BatchNormalization(),
+            Counted(),
+            layers.Dense(4),
+        ]
+    )
+    model.compile(optimizer, "mse")
+    curves, counts = [], []
+    for seed in (0, 1, 0):
+        reinitialize(model, seed=seed)
+        assert int(as_array(model.optimizer.iterations)) == 0
+        history = model.fit(X, Y, epochs=3, shuffle=False, verbose=0)
+        curves.append(history.history["loss"])
+        counts.append(Counted.calls)
+    assert curves[0] == curves[2]
+    assert curves[0] != curves[1]
+    if keras.backend.backend() != "torch":  # Which runs eagerly.
+        assert counts[0] == counts[1] == counts[2]
+
+
+def test_the_learning_rate_is_kept():
+    model = dense_model()
+    model.compile(keras.optimizers.Adam(0.5), "mse")
+    model.fit(X, Y, verbose=0)
+    model.optimizer.learning_rate = 0.25
+    reinitialize(model)
+    assert float(as_array(model.optimizer.learning_rate)) == 0.25
+
+
+def test_chosen_layers():
+    model = dense_model()
+    model.compile("adam", "mse")
+    model.fit(X, Y, verbose=0)
+    before = values(model)
+    steps = int(as_array(model.optimizer.iterations))
+    reinitialize(model, layers=[model.layers[1]])
+    assert int(as_array(model.optimizer.iterations)) == steps > 0
+    for variable in model.layers[0].weights:
+        assert_same(as_array(variable), before[id(variable)])
+    kernel, bias = model.layers[1].weights
+    assert not np.array_equal(as_array(kernel), before[id(kernel)])
+    assert not as_array(bias).any()
+
+
+def test_what_was_measured_is_kept():
+    measured = layers.Normalization()
+    measured.adapt(X)
+    model = keras.Sequential([keras.Input((8,)), measured, layers.Dense(4)])
+    before = values(model)
+    reinitialize(model)
+    for variable in measured.weights:
+        assert_same(as_array(variable), before[id(variable)])
+
+
+def test_attention_draws_each_kernel_with_its_scale():
+    layer = layers.MultiHeadAttention(8, 16)
+    layer(np.ones((1, 2, 64)), np.ones((1, 2, 64)))
+    before = {v.path: as_array(v).std() for v in layer.weights}
+    reinitialize(layer, seed=0)
+    kernels = [v for v in layer.weights if v.name == "kernel"]
+    for variable in kernels:
+        spread = as_array(variable).std()
+        assert spread == pytest.approx(before[variable.path], rel=0.05)
+    assert not np.array_equal(as_array(kernels[0]), as_array(kernels[1]))
+
+
+def test_lora():
+    model = dense_model()
+    model.layers[0].enable_lora(2)
+    reinitialize(model, seed=0)
+    adapters = [v for v in model.layers[0].weights if "lora" in v.name]
+    assert as_array(adapters[0]).any() and not as_array(adapters[1]).any()
+
+
+class Stubborn(layers.Layer):
+    """Cannot be made from its config."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], 3))
+
+    def call(self, inputs):
+        return self.function(keras.ops.matmul(inputs, self.kernel))
+
+
+def test_a_layer_that_cannot_be_made_again():
+    model = keras.Sequential(
+        [keras.Input((8,)), layers.Dense(4), Stubborn(lambda x: x)]
+    )
+    before = values(model)
+    with pytest.raises(ValueError, match=r"re-created .* of type Stubborn"):
+        reinitialize(model)
+    assert_unchanged(model, before)
+    reinitialize(model, layers=[model.layers[0]])
+
+
+class Fickle(layers.Layer):
+    """Has other weights when it is made from its config."""
+
+    size = 3
+
+    def build(self, input_shape):
+        self.table = self.add_weight(name="table", shape=(Fickle.size,))
+
+    def call(self, inputs):
+        return inputs
+
+
+def test_a_layer_that_is_another_when_made_again(monkeypatch):
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(4), Fickle()])
+    before = values(model)
+    monkeypatch.setattr(Fickle, "size", 5)
+    with pytest.raises(ValueError, match="same weights when it is re-created"):
+        reinitialize(model)
+    assert_unchanged(model, before)
+
+
+def test_subclassed_models():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.blocks = [layers.Dense(8) for _ in range(2)]
+
+        def call(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return x
+
+    model = Net()
+    model(X)
+    before = values(model)
+    reinitialize(model, seed=0)
+    for block in model.blocks:
+        assert not np.array_equal(
+            as_array(block.kernel), before[id(block.kernel)]
+        )
+
+
+def test_wrong_arguments():
+    with pytest.raises(TypeError, match="must be a Keras model"):
+        reinitialize("model")
+    with pytest.raises(ValueError, match="must be built"):
+        reinitialize(keras.Sequential([layers.Dense(3)]))
+    with pytest.raises(TypeError, match="seed='one'"):
+        reinitialize(dense_model(), seed="one")
+    with pytest.raises(TypeError, match="must be a Keras model"):
+        strip("model")
+
+
+def organised():
+    """A model that names our initializers wherever it can."""
+    wrap = PARewired(StrengthStabilized("he_normal", 2))
+    x = inputs = keras.Input((4, 6))
+    x = layers.MultiHeadAttention(2, 3, kernel_initializer=wrap)(x, x)
+    x = layers.Bidirectional(
+        layers.LSTM(3, kernel_initializer=wrap, return_sequences=True)
+    )(x)
+    x = layers.SeparableConv1D(
+        4, 2, depthwise_initializer=wrap, pointwise_initializer=wrap
+    )(x)
+    table = np.arange(12, dtype="float32").reshape(4, 3)
+    x = layers.TimeDistributed(
+        layers.Dense(3, kernel_initializer=PARewired(table))
+    )(x)
+    x = layers.EinsumDense("abc,cd->abd", (None, 3), kernel_initializer=wrap)(x)
+    nested = keras.Sequential([keras.Input((3, 3)), layers.Flatten()])
+    nested.add(layers.Dense(2, kernel_initializer=wrap))
+    return keras.Model(inputs, nested(x))
+
+
+def config_of(path):
+    with zipfile.ZipFile(path) as archive:
+        return archive.read("config.json").decode()
+
+
+def test_a_stripped_model_loads_without_the_package(tmp_path):
+    model = organised()
+    data = np.random.default_rng(0).random((2, 4, 6), np.float32)
+    expected = model.predict(data, verbose=0)
+    model.save(tmp_path / "organised.keras")
+    assert "keras_parewire" in config_of(tmp_path / "organised.keras")
+    before = values(model)
+    strip(model)
+    assert_unchanged(model, before)
+    model.save(tmp_path / "plain.keras")
+    assert "keras_parewire" not in config_of(tmp_path / "plain.keras")
+    np.savez(tmp_path / "expected.npz", data=data, expected=expected)
+    code = f"""
+import sys
+sys.modules["keras_parewire"] = None  # As if it were not installed.
+import keras, numpy as np
+model = keras.saving.load_model({str(tmp_path / "plain.keras")!r})
+saved = np.load({str(tmp_path / "expected.npz")!r})
+predicted = model.predict(saved["data"], verbose=0)
+np.testing.assert_allclose(predicted, saved["expected"], atol=1e-5)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_strip_keeps_the_base_and_the_seeds():
+    model = organised()
+    strip(model)
+    config = json.dumps(model.get_config())
+    assert "HeNormal" in config
+    dense = dense_model(kernel_initializer=PARewired("he_normal"))
+    strip(dense)
+    for layer in dense.layers[:1]:
+        assert type(layer.kernel_initializer) is keras.initializers.HeNormal
+    array = np.ones((8, 6), "float32")
+    dense = dense_model(kernel_initializer=PARewired(array))
+    strip(dense)
+    assert_same(dense.layers[0].kernel_initializer((8, 6)), array)
+
+
+class Hidden(layers.Layer):
+    """Keeps an initializer where it is not looked for."""
+
+    def __init__(self, options):
+        super().__init__()
+        self.options = options
+
+    def get_config(self):
+        return {**super().get_config(), "options": self.options}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Hidden({"initializer": PARewired()}),
+        lambda: layers.Dense(4, kernel_initializer=ChannelAverage()),
+    ],
+)
+def test_strip_does_all_or_nothing(make):
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            layers.Dense(4, kernel_initializer=PARewired()),
+            make(),
+        ]
+    )
+    with pytest.raises(ValueError, match=r"type (Hidden|Dense) whose config"):
+        strip(model)
+    assert isinstance(model.layers[0].kernel_initializer, PARewired)
+
+
+def test_strip_looks_at_what_a_model_itself_names():
+    class Net(keras.Model):
+        def __init__(self, initializers):
+            super().__init__()
+            self.initializers = initializers
+            self.dense = layers.Dense(3, kernel_initializer=initializers[0])
+
+        def call(self, x):
+            return self.dense(x)
+
+        def get_config(self):
+            return {
+                "initializers": [
+                    keras.saving.serialize_keras_object(initializer)
+                    for initializer in self.initializers
+                ]
+            }
+
+    with pytest.raises(ValueError, match="of type Net whose config"):
+        strip(Net([PARewired()]))
+
+
+def test_strip_of_a_plain_model_changes_nothing():
+    model = mixed()
+    config = model.get_config()
+    strip(model)
+    assert model.get_config() == config

@@ -1,0 +1,669 @@
+import json
+import pickle
+import re
+from unittest import mock
+
+import keras
+import numpy as np
+import pytest
+from helpers import as_array, assert_permutation, assert_same
+from keras import layers
+
+from keras_parewire import (
+    register_axes,
+    rewire,
+    rewire_model,
+    strength_report,
+    strength_variance,
+)
+from keras_parewire.models.kernel_axes import _RULES
+from keras_parewire.models.weights import owned_weights
+
+IMAGES = np.random.default_rng(0).random((4, 8, 8, 3), np.float32)
+
+
+def mixed():
+    """A model with most of what rewiring must know of."""
+    x = inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, name="stem")(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.SpectralNormalization(layers.Conv2D(8, 3, groups=2))(x)
+    x = layers.DepthwiseConv2D(2)(x)
+    x = layers.SeparableConv2D(6, 2, depth_multiplier=2)(x)
+    x = layers.Conv2DTranspose(5, 3)(x)
+    x = layers.PReLU()(x)
+    x = layers.Reshape((16, 5))(x)
+    attention = layers.MultiHeadAttention(2, 4, name="attention")
+    x = attention(x, x)
+    x = layers.Bidirectional(layers.LSTM(4, return_sequences=True))(x)
+    x = layers.TimeDistributed(layers.Dense(6))(x)
+    x = layers.LayerNormalization()(x)
+    x = layers.GRU(4)(x)
+    shared = layers.Dense(4, name="shared")
+    x = shared(shared(x))
+    x = keras.Sequential([keras.Input((4,)), layers.Dense(7)], name="nest")(x)
+    return keras.Model(inputs, layers.Dense(3, name="head")(x))
+
+
+def dense_model(**kwargs):
+    return keras.Sequential(
+        [keras.Input((8,)), layers.Dense(6, **kwargs), layers.Dense(4)]
+    )
+
+
+def values(model):
+    return {id(v): as_array(v).copy() for v in model.weights}
+
+
+def assert_unchanged(model, before):
+    for variable in model.weights:
+        assert_same(as_array(variable), before[id(variable)])
+
+
+def test_keeps_values_and_leaves_the_rest():
+    model = mixed()
+    before = values(model)
+    report = rewire_model(model, seed=0)
+    assert len(report) == len(model.weights) == len(before)
+    assert sum(row.skipped is None for row in report) == 19
+    for row, variable in zip(report, model.weights, strict=True):
+        assert (row.path, row.shape) == (variable.path, variable.shape)
+        after = as_array(variable)
+        if row.skipped is None:
+            assert_permutation(after, before[id(variable)])
+            if min(row.inputs, row.outputs) > 1:
+                assert not np.array_equal(after, before[id(variable)])
+        else:
+            assert_same(after, before[id(variable)])
+            assert row.before is row.after is row.inputs is None
+    assert {row.skipped for row in report} == {
+        None,
+        "bias",
+        "normalization",
+        "activation",
+        "depthwise: tiny kernels, channel by channel",
+    }
+
+
+def test_rewires_by_the_rule_of_rewire():
+    model = dense_model()
+    before = as_array(model.layers[0].kernel).copy()
+    weight = owned_weights(model)[0]
+    row = rewire_model(model, exponent=2.0, block_size=2, seed=5)[0]
+    seed = weight.seed(5, 0)
+    expected = rewire(before, exponent=2.0, block_size=2, seed=seed)
+    assert_same(model.layers[0].kernel.value, expected)
+    assert row.before == strength_variance(before)
+    assert row.after == strength_variance(expected)
+
+
+def test_the_same_on_every_backend():
+    model = mixed()
+    rng = np.random.default_rng(0)
+    for variable in model.weights:
+        variable.assign(rng.standard_normal(variable.shape, np.float32))
+    with pytest.warns(UserWarning, match="seem to be trained"):
+        report = rewire_model(model, seed=0)
+    total = sum(row.after for row in report if row.skipped is None)
+    assert total == pytest.approx(FROZEN, rel=1e-12)
+
+
+# The sum over the strength variances of the test above.
+FROZEN = 36.60511409578175
+
+
+def test_groups_keep_their_values():
+    model = keras.Sequential(
+        [
+            keras.Input((8, 32)),
+            layers.Conv1D(64, 3, groups=2),
+            layers.EinsumDense("abc,bcd->abd", (6, 3)),
+        ]
+    )
+    conv, dense = (as_array(layer.kernel).copy() for layer in model.layers)
+    report = rewire_model(model, seed=0)
+    new_conv, new_dense = (as_array(layer.kernel) for layer in model.layers)
+    for old, new in zip(
+        np.split(conv, 2, axis=-1), np.split(new_conv, 2, axis=-1), strict=True
+    ):
+        assert_permutation(old, new)
+        assert strength_variance(new) < strength_variance(old)
+    for old, new in zip(dense, new_dense, strict=True):
+        assert_permutation(old, new)
+    assert report[0].groups == 2
+    halves = [strength_variance(half) for half in np.split(conv, 2, axis=-1)]
+    assert report[0].before == pytest.approx(np.mean(halves))
+
+
+@pytest.mark.parametrize("per_gate", [False, True])
+def test_gates(per_gate):
+    model = keras.Sequential([keras.Input((5, 16)), layers.LSTM(8)])
+    kernel, recurrent, _ = (as_array(v).copy() for v in model.weights)
+    report = rewire_model(model, per_gate=per_gate, seed=0)
+    for old, new, row in zip(
+        (kernel, recurrent), model.weights[:2], report, strict=False
+    ):
+        kept = [
+            np.array_equal(np.sort(a, axis=None), np.sort(b, axis=None))
+            for a, b in zip(
+                np.split(old, 4, axis=1),
+                np.split(as_array(new), 4, axis=1),
+                strict=True,
+            )
+        ]
+        assert all(kept) == per_gate
+        assert row.groups == (4 if per_gate else 1)
+
+
+def test_seeds():
+    results = []
+    for seed in (0, 0, 1):
+        model = dense_model(kernel_initializer=keras.initializers.HeNormal(3))
+        rewire_model(model, seed=seed)
+        results.append(as_array(model.layers[0].kernel))
+    # Though Keras has numbered the layers anew.
+    assert_same(results[0], results[1])
+    assert not np.array_equal(results[0], results[2])
+
+
+def test_unseeded_runs_differ_and_can_be_repeated():
+    kernel = np.random.default_rng(0).standard_normal((8, 6), np.float32)
+    results, seeds = [], []
+    for seed in (None, None, "first"):
+        model = dense_model()
+        model.layers[0].kernel.assign(kernel)
+        seed = seeds[0] if seed == "first" else seed
+        seeds.append(rewire_model(model, seed=seed).seed)
+        results.append(as_array(model.layers[0].kernel))
+    assert not np.array_equal(results[0], results[1])
+    assert_same(results[0], results[2])
+
+
+def test_seed_generators():
+    generator = keras.random.SeedGenerator(0)
+    seeds = {rewire_model(dense_model(), seed=generator).seed for _ in range(2)}
+    assert len(seeds) == 2
+
+
+def test_layers_of_one_shape_get_noise_of_their_own():
+    same = keras.initializers.HeNormal(3)
+    model = keras.Sequential([keras.Input((8,))])
+    for _ in range(3):
+        model.add(layers.Dense(8, kernel_initializer=same))
+    rewire_model(model, seed=0)
+    kernels = [as_array(layer.kernel) for layer in model.layers]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert_permutation(kernels[one], kernels[other])
+        assert not np.array_equal(kernels[one], kernels[other])
+
+
+def test_the_order_of_named_layers_does_not_matter():
+    def make(names):
+        inputs = keras.Input((8,))
+        made = {
+            name: layers.Dense(
+                6, kernel_initializer=keras.initializers.HeNormal(3), name=name
+            )
+            for name in names
+        }
+        outputs = [made[name](inputs) for name in names]
+        model = keras.Model(inputs, outputs)
+        rewire_model(model, seed=0)
+        return {name: as_array(layer.kernel) for name, layer in made.items()}
+
+    one, other = make(["left", "right"]), make(["right", "left"])
+    for name, kernel in one.items():
+        assert_same(kernel, other[name])
+    assert not np.array_equal(one["left"], one["right"])
+
+
+def test_a_loaded_model_is_rewired_like_the_saved_one(tmp_path):
+    model = mixed()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for one in (model, loaded):
+        rewire_model(one, seed=0)
+    for one, other in zip(model.weights, loaded.weights, strict=True):
+        assert_same(as_array(one), as_array(other))
+
+
+def test_a_base_draws_every_kernel_anew():
+    model = mixed()
+    before = values(model)
+    report = rewire_model(model, "he_normal", seed=0)
+    again = mixed()
+    rewire_model(again, "he_normal", seed=0)
+    for row, one, other in zip(
+        report, model.weights, again.weights, strict=True
+    ):
+        if row.skipped is None:
+            assert_same(as_array(one), as_array(other))
+        old = np.sort(before[id(one)], axis=None)
+        kept = np.array_equal(old, np.sort(as_array(one), axis=None))
+        assert kept == (row.skipped is not None)
+
+
+def test_a_base_knows_the_axes_that_keras_gives_it():
+    def make(initializer):
+        layer = layers.MultiHeadAttention(8, 16, kernel_initializer=initializer)
+        layer(np.ones((1, 2, 64)), np.ones((1, 2, 64)))
+        return layer
+
+    drawn, rewired = make("he_normal"), make("zeros")
+    rewire_model(rewired, "he_normal", seed=0)
+    for one, other in zip(drawn.weights, rewired.weights, strict=True):
+        if one.name == "kernel":
+            spread = as_array(one).std(), as_array(other).std()
+            assert spread[0] == pytest.approx(spread[1], rel=0.05)
+
+
+def test_a_base_is_seeded_for_each_kernel():
+    model = keras.Sequential([keras.Input((8,))])
+    for _ in range(2):
+        model.add(layers.Dense(8))
+    base = keras.initializers.HeNormal(seed=3)
+    assert rewire_model(model, base).seed == 3
+    one, other = (np.sort(as_array(x.kernel), axis=None) for x in model.layers)
+    assert not np.array_equal(one, other)
+    rewire_model(model, base, seed=4)
+    assert not np.array_equal(one, np.sort(as_array(model.layers[0].kernel)))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        (lambda model: lambda layer: layer.name == "head", ["head"]),
+        (
+            lambda model: lambda layer: isinstance(layer, layers.EinsumDense),
+            ["query", "key", "value", "attention_output"],
+        ),
+        (lambda model: [model.get_layer("head")], ["head"]),
+        (lambda model: model.get_layer("head"), ["head"]),
+        (lambda model: ["h*d", "stem"], ["stem", "head"]),
+        (lambda model: ["head/kernel", "stem/*"], ["stem", "head"]),
+        (
+            lambda model: "attention",
+            ["query", "key", "value", "attention_output"],
+        ),
+        (lambda model: [model.get_layer("nest")], ["nest"]),
+    ],
+)
+def test_chosen_layers(chosen, expected):
+    model = mixed()
+    before = values(model)
+    report = rewire_model(model, layers=chosen(model), seed=0)
+    done = [row.path for row in report if row.skipped is None]
+    assert len(done) == len(expected)
+    for path, name in zip(done, expected, strict=True):
+        assert f"{name}/" in path
+    for row, variable in zip(report, model.weights, strict=True):
+        if row.path not in done:
+            assert_same(as_array(variable), before[id(variable)])
+    assert "not among `layers`" in {row.skipped for row in report}
+
+
+def test_embeddings_and_depthwise_kernels_on_request():
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Embedding(9, 5),
+            layers.DepthwiseConv1D(3, depth_multiplier=2),
+        ]
+    )
+    reasons = ["embedding", "depthwise: tiny kernels, channel by channel"]
+    for chosen in (None, "*", lambda layer: True):
+        report = rewire_model(model, layers=chosen)
+        assert [row.skipped for row in report][:2] == reasons
+    report = rewire_model(model, layers=model.layers)
+    assert [row.skipped for row in report] == [None, None, "bias"]
+    assert (report[1].inputs, report[1].outputs, report[1].groups) == (3, 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        (
+            {"layers": ["hed"]},
+            ValueError,
+            r"No layer fits 'hed', but there are \['dense",
+        ),
+        ({"layers": [layers.Dense(1)]}, ValueError, "No layer fits <Dense"),
+        ({"layers": [3]}, TypeError, r"patterns .* layers=\[3\]"),
+        ({"layers": []}, TypeError, r"layers=\[\]"),
+        ({"layers": 3}, TypeError, "layers=3"),
+        ({"layers": layers.Dense}, TypeError, "layers=<class .*Dense'>"),
+        ({"exponent": -1}, ValueError, "exponent=-1"),
+        ({"block_size": 0}, ValueError, "block_size=0"),
+        ({"seed": 0.5}, TypeError, "seed=0.5"),
+        ({"verbose": 2}, ValueError, "verbose=2"),
+        ({"base": "orthogonall"}, ValueError, "base='orthogonall'"),
+        ({"base": np.ones((2, 2))}, ValueError, "of the kernel's shape"),
+    ],
+)
+def test_wrong_arguments(arguments, error, text):
+    model = dense_model()
+    before = values(model)
+    with pytest.raises(error, match=text):
+        rewire_model(model, **arguments)
+    assert_unchanged(model, before)
+
+
+def test_no_models():
+    for function in (rewire_model, strength_report):
+        with pytest.raises(TypeError, match="model='dense' of type str"):
+            function("dense")
+        with pytest.raises(ValueError, match=r"must be built.* built=False"):
+            function(keras.Sequential([layers.Dense(3)]))
+        with pytest.raises(ValueError, match="must have weights"):
+            function(keras.Sequential([keras.Input((8,)), layers.Flatten()]))
+
+
+def test_nothing_is_half_done():
+    model = mixed()
+    kernel = model.get_layer("head").kernel
+    broken = as_array(kernel).copy()
+    broken[0, 0] = np.nan
+    kernel.assign(broken)
+    before = values(model)
+    with pytest.raises(ValueError, match=r"finite.* head/kernel .* 1 NaN"):
+        rewire_model(model, seed=0)
+    assert_unchanged(model, before)
+
+
+def test_a_failing_assignment_is_undone():
+    model = dense_model()
+    before = values(model)
+    last = type(model.layers[1].kernel)
+    assign = last.assign
+
+    def failing(variable, value):
+        if variable is model.layers[1].kernel and not failed:
+            failed.append(True)
+            raise KeyboardInterrupt
+        return assign(variable, value)
+
+    failed = []
+    with mock.patch.object(last, "assign", failing):
+        with pytest.raises(KeyboardInterrupt):
+            rewire_model(model, seed=0)
+    assert failed
+    assert_unchanged(model, before)
+
+
+def test_a_failing_axes_function_leaves_the_model(monkeypatch):
+    class Custom(layers.Dense):
+        pass
+
+    def fail(layer):
+        raise RuntimeError("no idea")
+
+    monkeypatch.setattr(
+        "keras_parewire.models.kernel_axes._RULES", dict(_RULES)
+    )
+    register_axes(Custom, fail)
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(4), Custom(3)])
+    before = values(model)
+    with pytest.raises(RuntimeError, match="no idea"):
+        rewire_model(model)
+    assert_unchanged(model, before)
+
+
+def test_a_trained_model_is_an_error():
+    model = dense_model()
+    model.compile("sgd", "mse")
+    model.fit(np.ones((4, 8)), np.ones((4, 4)), epochs=2, verbose=0)
+    before = values(model)
+    with pytest.raises(ValueError, match=r"before it is trained: .* 2 steps"):
+        rewire_model(model)
+    assert_unchanged(model, before)
+    model.compile("sgd", "mse")
+    with pytest.warns(UserWarning, match="seem to be trained: 2 of its"):
+        rewire_model(model)
+
+
+def test_loaded_weights_are_a_warning(tmp_path):
+    model = mixed()
+    statistic = model.layers[2].moving_mean
+    statistic.assign(as_array(statistic) + 0.5)
+    model.save_weights(tmp_path / "pretrained.weights.h5")
+    fresh = mixed()
+    rewire_model(fresh)
+    fresh.load_weights(tmp_path / "pretrained.weights.h5")
+    with pytest.warns(UserWarning, match="1 of its .*moving_mean' for one"):
+        rewire_model(fresh)
+
+
+def test_a_new_head_on_loaded_weights_is_no_warning():
+    model = dense_model()
+    loaded, head = model.layers
+    loaded.bias.assign(as_array(loaded.bias) + 1)
+    rewire_model(model, layers=[head])
+    with pytest.warns(UserWarning, match="1 of its biases"):
+        rewire_model(model, layers=[loaded])
+
+
+def test_compiled_functions_see_the_new_weights():
+    model = dense_model()
+    model.compile(keras.optimizers.Adam(0.1), "mse")
+    model.optimizer.build(model.trainable_variables)
+    x, y = np.ones((4, 8), "float32"), np.zeros((4, 4), "float32")
+    old = model.predict(x, verbose=0), model.evaluate(x, y, verbose=0)
+    state = [as_array(v).copy() for v in model.optimizer.variables]
+    rewire_model(model, exponent=0.0, seed=0)
+    for one, other in zip(state, model.optimizer.variables, strict=True):
+        assert_same(one, as_array(other))
+    kernels = [as_array(layer.kernel) for layer in model.layers]
+    expected = x @ kernels[0] @ kernels[1]
+    new = model.predict(x, verbose=0), model.evaluate(x, y, verbose=0)
+    np.testing.assert_allclose(new[0], expected, rtol=1e-5)
+    assert not np.allclose(new[0], old[0], rtol=1e-3)
+    # A step of training starts from the new weights too.
+    model.fit(x, y, verbose=0)
+    for layer, kernel in zip(model.layers, kernels, strict=True):
+        step = np.abs(as_array(layer.kernel) - kernel)
+        assert step.max() == pytest.approx(0.1, rel=1e-3)
+
+
+def test_lora():
+    model = dense_model()
+    model.layers[0].enable_lora(2)
+    before = values(model)
+    report = rewire_model(model, seed=0)
+    reasons = {row.path.split("/")[-1]: row.skipped for row in report[:4]}
+    assert reasons == {
+        "kernel": None,
+        "bias": "bias",
+        "lora_kernel_a": "LoRA adapter",
+        "lora_kernel_b": "LoRA adapter",
+    }
+    frozen = model.layers[0].non_trainable_variables[0]
+    assert_permutation(as_array(frozen), before[id(frozen)])
+    assert not frozen.trainable
+
+
+def test_quantized_kernels_are_skipped():
+    model = dense_model()
+    for layer in model.layers:
+        layer.quantize("int8")
+    before = values(model)
+    report = rewire_model(model)
+    reasons = {row.skipped for row in report}
+    assert "quantized to int8" in reasons
+    assert None not in reasons
+    assert_unchanged(model, before)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "mixed_bfloat16", "float16"])
+def test_half_precision(dtype):
+    model = dense_model(dtype=dtype)
+    before = as_array(model.layers[0].kernel).copy()
+    rewire_model(model, seed=0)
+    after = model.layers[0].kernel
+    assert_permutation(before, as_array(after))
+    assert keras.backend.standardize_dtype(after.dtype) == before.dtype
+
+
+def test_subclassed_models():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.blocks = [layers.Dense(8) for _ in range(2)]
+            self.heads = {"a": layers.Dense(3), "b": layers.Dense(5)}
+            self.scale = self.add_weight(name="scale", shape=(8, 8))
+
+        def call(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return [head(x) for head in self.heads.values()]
+
+    model = Net()
+    model(np.ones((1, 4)))
+    report = rewire_model(model, seed=0)
+    assert sum(row.skipped is None for row in report) == 4
+    [scale] = [row for row in report if row.path.endswith("scale")]
+    assert scale.skipped == "unknown layer Net, see `register_axes`"
+
+
+def test_containers_that_hold_themselves():
+    class Caching(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(4)
+            self.cache = {}
+
+        def call(self, x):
+            return self.dense(x)
+
+    layer = Caching()
+    layer(np.ones((1, 3)))
+    layer.cache["itself"] = layer.cache
+    assert [row.skipped for row in rewire_model(layer)] == [None, "bias"]
+
+
+def test_owners_are_those_of_keras():
+    model = mixed()
+    for weight in owned_weights(model):
+        owner = weight.chain[0]
+        assert owner in model._flatten_layers()
+        inner = owner._flatten_layers(include_self=False)
+        assert all(
+            weight.variable is not v for part in inner for v in part.weights
+        )
+
+
+def test_strength_report():
+    model = mixed()
+    before = values(model)
+    report = strength_report(model)
+    assert_unchanged(model, before)
+    assert report.seed is None
+    rewired = rewire_model(model, seed=0)
+    for one, other in zip(report, rewired, strict=True):
+        assert (one.path, one.skipped) == (other.path, other.skipped)
+        assert one.before == one.after == other.before
+    for one, other in zip(strength_report(model), rewired, strict=True):
+        if one.skipped is None:
+            assert one.before == pytest.approx(other.after)
+
+
+def test_report():
+    report = rewire_model(mixed(), seed=3)
+    text = str(report)
+    assert repr(report) == text
+    lines = text.splitlines()
+    assert lines[0].split() == (
+        "kernel shape inputs outputs groups before after".split()
+    )
+    assert re.match(r"stem/kernel +\(3,3,3,8\) +27 +8 +1 +\d", lines[1])
+    assert lines[-1].startswith("skipped: ")
+    assert re.search(r"\b7 normalization\b", lines[-1])
+    assert pickle.loads(pickle.dumps(report)) == report
+    plain = json.loads(json.dumps(report.to_dict()))
+    assert plain["seed"] == 3
+    assert plain["rows"][0]["path"] == report[0].path
+    assert len(plain["rows"]) == len(report)
+
+
+@pytest.mark.parametrize(
+    ("verbose", "seconds", "shown"),
+    [
+        (0, 100.0, False),
+        (1, 0.0, True),
+        ("auto", 0.0, False),
+        ("auto", 9, True),
+    ],
+)
+def test_progress_bar(capsys, verbose, seconds, shown):
+    clock = iter([0.0] + [seconds] * 10)
+    model = dense_model()
+    with mock.patch(
+        "keras_parewire.models.rewire.time.monotonic", lambda: next(clock)
+    ):
+        rewire_model(model, verbose=verbose)
+    assert ("72/72" in capsys.readouterr().out) == shown
+
+
+@pytest.mark.backend("jax")
+def test_jax_model_parallel(model_parallel):
+    def make():
+        return keras.Sequential(
+            [
+                keras.Input((64,)),
+                layers.Dense(
+                    128, kernel_initializer=keras.initializers.HeNormal(3)
+                ),
+            ]
+        )
+
+    model = make()
+    kernel = model.layers[0].kernel
+    before = as_array(kernel).copy()
+    sharding = kernel.value.sharding
+    assert len(sharding.device_set) == 8 and not sharding.is_fully_replicated
+    rewire_model(model, seed=0)
+    assert model.layers[0].kernel.value.sharding == sharding
+    assert_permutation(before, as_array(kernel))
+    keras.distribution.set_distribution(None)
+    single = make()
+    rewire_model(single, seed=0)
+    assert_same(as_array(kernel), as_array(single.layers[0].kernel))
+
+
+@pytest.mark.backend("tensorflow")
+def test_tensorflow_mirrored_strategy():
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("CPU")
+    assert len(devices) == 2
+    strategy = tf.distribute.MirroredStrategy([d.name for d in devices])
+    with strategy.scope():
+        model = dense_model()
+    kernel = model.layers[0].kernel
+    before = as_array(kernel).copy()
+    rewire_model(model, seed=0)
+    replicas = strategy.experimental_local_results(kernel.value)
+    assert len(replicas) == len(devices)
+    for replica in replicas:
+        assert_permutation(before, replica.numpy())
+        assert_same(replica.numpy(), replicas[0].numpy())
+
+
+@pytest.mark.backend("torch")
+def test_torch_parameters():
+    model = dense_model()
+    model.layers[1].trainable = False
+    parameters = [layer.kernel.value for layer in model.layers]
+    about = [(p.requires_grad, p.device, p.data_ptr()) for p in parameters]
+    rewire_model(model, seed=0)
+    for layer, parameter, known in zip(
+        model.layers, parameters, about, strict=True
+    ):
+        assert layer.kernel.value is parameter
+        now = parameter.requires_grad, parameter.device, parameter.data_ptr()
+        assert now == known
+
+
+def test_shared_layers_and_aliases_are_done_once():
+    model = mixed()
+    variables = [id(weight.variable) for weight in owned_weights(model)]
+    assert len(variables) == len(set(variables)) == len(model.weights)

@@ -1,0 +1,253 @@
+import keras
+import numpy as np
+import pytest
+import reference
+from helpers import assert_permutation, assert_same
+from keras import ops
+from scipy.stats import ks_2samp
+
+from keras_parewire import rewire, strengths
+from keras_parewire.rewiring import numpy_engine, ops_engine, sorting
+from keras_parewire.rewiring.seeding import noise_stream
+
+EXPONENTS = [0.0, 0.1, 0.5, 1.0, 3.0, float("inf")]
+SHAPES = [(48, 32), (7, 300), (300, 7), (2, 2), (1, 9), (9, 1), (1, 1)]
+
+
+def make_noise(shape, exponent, seed=0):
+    draw = noise_stream(seed, exponent)
+    inputs, outputs = shape
+    return draw((outputs - 1, inputs)), draw((inputs - 1, outputs))
+
+
+def by_rule(matrix, noise, *args):
+    noise = tuple(ops.convert_to_tensor(part) for part in noise)
+    rewired = ops_engine.rewire_matrix(
+        ops.convert_to_tensor(matrix), noise, *args
+    )
+    return ops.convert_to_numpy(rewired)
+
+
+def by_host(matrix, noise, *args):
+    stream = np.concatenate([part.ravel() for part in noise])
+    position = 0
+
+    def draw(shape):
+        nonlocal position
+        start, position = position, position + int(np.prod(shape))
+        return stream[start:position].reshape(shape)
+
+    return numpy_engine.rewire_matrix(matrix, draw, *args)
+
+
+def side_variances(matrix):
+    return [side.var(ddof=1) for side in strengths(matrix)]
+
+
+@pytest.mark.parametrize("exponent", EXPONENTS)
+@pytest.mark.parametrize("block_size", [1, 4, 7, 1000])
+def test_engines_agree(kernel, exponent, block_size):
+    noise = make_noise(kernel.shape, exponent)
+    expected = by_host(kernel, noise, exponent, block_size)
+    assert_same(by_rule(kernel, noise, exponent, block_size), expected)
+    assert_permutation(expected, kernel)
+
+
+@pytest.mark.parametrize("exponent", EXPONENTS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_engines_agree_with_the_oracle(shape, exponent):
+    matrix = np.random.default_rng(1).standard_normal(shape, np.float32)
+    noise = make_noise(shape, exponent)
+    expected = reference.clocked(matrix, noise, exponent)
+    assert_same(by_host(matrix, noise, exponent, 1), expected)
+    assert_same(by_rule(matrix, noise, exponent, 1), expected)
+
+
+@pytest.mark.parametrize("block_size", [2, 5, 64])
+def test_blocks_agree_with_the_oracle(block_size):
+    # Small integers: their sums are exact in any order.
+    generator = np.random.default_rng(1)
+    matrix = generator.integers(-9, 9, (40, 30)).astype(np.float32)
+    noise = make_noise(matrix.shape, 1.0)
+    expected = reference.clocked(matrix, noise, 1.0, block_size)
+    assert_same(by_host(matrix, noise, 1.0, block_size), expected)
+
+
+@pytest.mark.parametrize("block_size", [1, 3])
+@pytest.mark.parametrize("slab", [1, 100, 2**20])
+def test_slabs_and_threads_change_nothing(
+    kernel, monkeypatch, block_size, slab
+):
+    noise = make_noise(kernel.shape, 1.0)
+    expected = by_host(kernel, noise, 1.0, block_size)
+    monkeypatch.setattr(numpy_engine, "_SLAB", slab)
+    assert_same(by_host(kernel, noise, 1.0, block_size), expected)
+    monkeypatch.setattr(numpy_engine, "_THREADED", 0)
+    assert_same(by_host(kernel, noise, 1.0, block_size), expected)
+
+
+def test_errors_of_the_thread_are_raised(kernel, monkeypatch):
+    monkeypatch.setattr(numpy_engine, "_THREADED", 0)
+    with pytest.raises(ZeroDivisionError):
+        numpy_engine.rewire_matrix(kernel, lambda shape: 1 / 0, 1.0, 1)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_engines_keep_every_bit(dtype):
+    if dtype == "float64" and keras.backend.backend() == "jax":
+        pytest.skip("JAX has no float64 unless told so")
+    values = np.random.default_rng(0).standard_normal((64, 40))
+    values[::3] = 0.0
+    values[::2] *= -1.0  # Half of the zeros are now negative.
+    matrix = ops.convert_to_numpy(ops.convert_to_tensor(values, dtype))
+    noise = make_noise(matrix.shape, 1.0)
+    rewired = by_host(matrix, noise, 1.0, 1)
+    assert rewired.dtype == matrix.dtype
+    assert_permutation(rewired, matrix)
+    assert_same(by_rule(matrix, noise), rewired)
+
+
+@pytest.mark.parametrize("exponent", [1.0, 2.0])
+@pytest.mark.parametrize("shape", [(24, 40), (60, 12)])
+def test_law_is_the_published_one(shape, exponent):
+    matrix = np.linalg.qr(np.random.default_rng(3).normal(size=(60, 60)))[0]
+    matrix = matrix[: shape[0], : shape[1]].astype(np.float32)
+    generator = np.random.default_rng(4)
+    samples = {
+        "published": [
+            side_variances(reference.published(matrix, generator, exponent))
+            for _ in range(300)
+        ],
+        "ours": [
+            side_variances(rewire(matrix, exponent=exponent, seed=seed))
+            for seed in range(300)
+        ],
+        "other law": [
+            side_variances(rewire(matrix, exponent=exponent / 2, seed=seed))
+            for seed in range(300)
+        ],
+    }
+    published, ours, other = (np.array(s).T for s in samples.values())
+    for side in range(2):
+        assert ks_2samp(published[side], ours[side]).pvalue > 0.01
+        # The test can tell one law from another.
+        assert ks_2samp(published[side], other[side]).pvalue < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("others", "runs"), [(64, 300), (1024, 200), (65536, 60)]
+)
+def test_law_of_a_pass_over_wide_rows(others, runs):
+    rows = np.random.default_rng(0).standard_normal((5, others), np.float32)
+    generator = np.random.default_rng(1)
+
+    def variance(rows):
+        return rows.sum(axis=0, dtype=np.float64).var(ddof=1)
+
+    def ours(seed):
+        visited = rows.copy()
+        numpy_engine.rewire_rows(visited, noise_stream(seed, 1.0), 1.0, 1)
+        return visited
+
+    published = [
+        variance(reference._published_pass(rows, generator, 1.0))
+        for _ in range(runs)
+    ]
+    sample = [variance(ours(seed)) for seed in range(runs)]
+    assert ks_2samp(published, sample).pvalue > 0.01
+
+
+@pytest.mark.parametrize("others", [2, 3, 300, 32768, 32769, 70000])
+def test_argsort_is_stable(others):
+    clocks = np.random.default_rng(0).standard_exponential((3, others))
+    clocks = clocks.astype(np.float32)
+    clocks[1, ::2] = clocks[1, 0]
+    clocks[2] = np.round(clocks[2], 1)
+    expected = np.argsort(clocks, axis=1, kind="stable")
+    for row, order in zip(clocks, expected, strict=True):
+        found = sorting.argsort_tensor(ops.convert_to_tensor(row))
+        np.testing.assert_array_equal(found, order)
+    found = sorting.argsort_tensor(ops.convert_to_tensor(clocks))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_law_of_the_draw():
+    # One row over two neurons of strengths 3 and 0: the first neuron is drawn
+    # first, and gets the smaller weight, with probability P0 / (P0 + P1).
+    matrix = np.array([[3.0, 0.0], [-1.0, 1.0]], np.float32)
+    first = []
+    for seed in range(4000):
+        draw = noise_stream(seed, 1.0)
+        rows = matrix.copy()
+        numpy_engine.rewire_rows(rows, draw, 1.0, 1)
+        first.append(rows[1, 0] == -1.0)
+    expected = 4 / (4 + 1)
+    deviation = np.sqrt(expected * (1 - expected) / len(first))
+    assert abs(np.mean(first) - expected) < 4 * deviation
+
+
+def test_greedy_by_hand():
+    matrix = np.array([[1.0, 5.0], [3.0, 4.0], [2.0, 6.0]], np.float32)
+    # The second output's weights 4, 5, 6 go to the inputs by strength 3, 2, 1;
+    # then each input's smaller weight goes to the stronger output.
+    expected = [[1.0, 6.0], [4.0, 3.0], [5.0, 2.0]]
+    noise = make_noise(matrix.shape, float("inf"))
+    rewired = by_rule(matrix, noise, float("inf"), 1)
+    np.testing.assert_array_equal(rewired, expected)
+
+
+def test_exponent_zero_ignores_strengths(kernel):
+    noise = make_noise(kernel.shape, 0.0)
+    one = by_host(kernel, noise, 0.0, 1)
+    # Other strengths, same order of the weights: the same places.
+    other = by_host(np.sinh(3 * kernel), noise, 0.0, 1)
+    np.testing.assert_array_equal(
+        np.argsort(one, axis=None), np.argsort(other, axis=None)
+    )
+    attached = by_host(kernel, make_noise(kernel.shape, 1.0), 1.0, 1)
+    assert not np.array_equal(one, attached)
+
+
+def test_strength_variance_falls_as_published():
+    # The authors' program takes 0.97 to 0.011 on the larger side.
+    kernel = keras.initializers.Orthogonal(seed=0)((512, 4608))
+    before = max(side_variances(kernel))
+    after = max(side_variances(rewire(kernel, seed=0)))
+    assert before > 0.8
+    assert after < before / 60
+
+
+def test_rule_is_traceable(kernel):
+    noise = make_noise(kernel.shape, 1.0)
+    expected = by_host(kernel, noise, 1.0, 1)
+
+    def rewire_traced(*args):
+        return ops_engine.rewire_matrix(args[0], args[1:])
+
+    tensors = [ops.convert_to_tensor(part) for part in (kernel, *noise)]
+    for compiled in compilers():
+        assert_same(compiled(rewire_traced)(*tensors), expected)
+
+
+def test_rewire_is_traceable(kernel):
+    expected = rewire(kernel, seed=0)
+    for compiled in compilers():
+        function = compiled(lambda tensor: rewire(tensor, seed=0))
+        assert_same(function(ops.convert_to_tensor(kernel)), expected)
+
+
+def compilers():
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow as tf
+
+            yield tf.function
+            yield lambda function: tf.function(function, jit_compile=True)
+        case "jax":
+            import jax
+
+            yield jax.jit
+        case "torch":
+            import torch
+
+            yield lambda function: torch.compile(function, backend="eager")

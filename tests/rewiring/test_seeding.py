@@ -1,0 +1,216 @@
+import random
+
+import keras
+import numpy as np
+import pytest
+from helpers import assert_permutation, assert_same, bits
+from keras import ops
+
+from keras_parewire import PARewired, StrengthStabilized, rewire
+from keras_parewire.rewiring.seeding import (
+    derive_seed,
+    noise_stream,
+    traced_noise_stream,
+)
+
+SHAPE = (24, 16)
+WRAPPERS = [PARewired, lambda *a, **k: StrengthStabilized(*a, 5, **k)]
+wrappers = pytest.mark.parametrize(
+    "wrapper", WRAPPERS, ids=["PARewired", "StrengthStabilized"]
+)
+
+
+def differ(one, other):
+    return not np.array_equal(bits(one), bits(other))
+
+
+@wrappers
+@pytest.mark.parametrize("base", ["orthogonal", "he_normal", "random_uniform"])
+@pytest.mark.parametrize("seed", [0, 7, None, np.int64(3), np.uint8(3)])
+def test_int_and_none_repeat(wrapper, base, seed):
+    initializer = wrapper(base, seed=seed)
+    assert_same(initializer(SHAPE), initializer(SHAPE))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 2**63])
+def test_any_integer_seeds_the_rewiring(seed, kernel):
+    # Which of them the base can take is up to Keras' backend.
+    initializer = PARewired(kernel, seed=seed)
+    assert_same(initializer(kernel.shape), rewire(kernel, seed=seed))
+    assert differ(rewire(kernel, seed=seed), rewire(kernel, seed=0))
+
+
+@wrappers
+def test_seed_generator_varies(wrapper):
+    generator = keras.random.SeedGenerator(1)
+    initializer = wrapper("he_normal", seed=generator)
+    one, other = initializer(SHAPE), initializer(SHAPE)
+    # The base varies too, not only the places of its values.
+    assert differ(np.sort(one, axis=None), np.sort(other, axis=None))
+    again = wrapper("he_normal", seed=keras.random.SeedGenerator(1))
+    assert_same(one, again(SHAPE))
+
+
+@wrappers
+def test_seed_generator_with_a_seeded_base(wrapper):
+    base = keras.initializers.HeNormal(seed=3)
+    initializer = wrapper(base, seed=keras.random.SeedGenerator(1))
+    assert differ(initializer(SHAPE), initializer(SHAPE))
+
+
+def test_base_with_a_seed_generator():
+    base = keras.initializers.HeNormal(seed=keras.random.SeedGenerator(1))
+    for wrapper in WRAPPERS:
+        initializer = wrapper(base)
+        assert differ(initializer(SHAPE), initializer(SHAPE))
+
+
+@wrappers
+def test_clones(wrapper):
+    unseeded = wrapper("he_normal")
+    assert differ(unseeded(SHAPE), unseeded.clone()(SHAPE))
+    seeded = wrapper("he_normal", seed=0)
+    assert_same(seeded(SHAPE), seeded.clone()(SHAPE))
+    assert differ(seeded(SHAPE), wrapper("he_normal", seed=1)(SHAPE))
+
+
+@wrappers
+def test_int_seed_makes_everything_reproducible(wrapper):
+    keras.utils.set_random_seed(1)
+    one = wrapper("he_normal", seed=5)(SHAPE)
+    keras.utils.set_random_seed(2)
+    shared = keras.initializers.HeNormal()
+    assert_same(one, wrapper(shared, seed=5)(SHAPE))
+    # The user's own instance stays unseeded.
+    assert shared.get_config()["seed"] is None
+    assert_same(shared(SHAPE), shared(SHAPE))
+
+
+def test_base_with_a_seed_of_its_own_kind():
+    class Custom(keras.initializers.Initializer):
+        seed = "mine"
+
+        def __call__(self, shape, dtype=None):
+            return keras.random.normal(shape, dtype=dtype, seed=1)
+
+    initializer = PARewired(Custom())
+    assert_same(initializer(SHAPE), initializer(SHAPE))
+
+
+def test_values_are_those_of_the_base():
+    for seed in (0, 9):
+        plain = keras.initializers.HeNormal(seed=seed)(SHAPE)
+        assert_permutation(PARewired("he_normal", seed=seed)(SHAPE), plain)
+        one = StrengthStabilized("he_normal", candidates=1, seed=seed)
+        assert_same(one(SHAPE), plain)
+    base = keras.initializers.HeNormal(seed=1)
+    assert_permutation(PARewired(base, seed=2)(SHAPE), base(SHAPE))
+    assert differ(PARewired(base, seed=2)(SHAPE), PARewired(base)(SHAPE))
+
+
+def build_model(wrap):
+    keras.utils.set_random_seed(11)
+    x = inputs = keras.Input((12, 12, 3))
+    x = keras.layers.Conv2D(8, 3, kernel_initializer=wrap("he_normal"))(x)
+    x = keras.layers.Conv2D(8, 3, kernel_initializer=wrap("orthogonal"))(x)
+    x = keras.layers.Reshape((-1, 8))(x)
+    for base in ("glorot_uniform", "orthogonal"):
+        x = keras.layers.MultiHeadAttention(
+            2, 4, kernel_initializer=wrap(base)
+        )(x, x)
+    x = keras.layers.GroupQueryAttention(
+        4, 2, 2, kernel_initializer=wrap("lecun_normal")
+    )(x, x)
+    x = keras.layers.Bidirectional(
+        keras.layers.LSTM(
+            6,
+            kernel_initializer=wrap("glorot_uniform"),
+            recurrent_initializer=wrap("orthogonal"),
+        )
+    )(x)
+    for base in ("orthogonal", keras.initializers.VarianceScaling, "ones"):
+        x = keras.layers.Dense(20, kernel_initializer=wrap(base))(x)
+    return keras.Model(inputs, x)
+
+
+def test_wrapped_model_is_paired_with_the_plain_one():
+    plain, wrapped = build_model(lambda base: base), build_model(PARewired)
+    moved = 0
+    for one, other in zip(plain.weights, wrapped.weights, strict=True):
+        assert_permutation(one.value, other.value)
+        moved += differ(one.value, other.value)
+    assert moved == 2 + 3 * 4 + 4 + 2
+
+
+@pytest.mark.parametrize("seed", [None, 4])
+@wrappers
+def test_global_random_state_is_that_of_a_plain_initializer(wrapper, seed):
+    def states(make):
+        keras.utils.set_random_seed(3)
+        make(seed=seed)(SHAPE)
+        uniform = keras.random.uniform((3,))
+        return random.random(), np.random.random(), float(uniform[0])
+
+    plain = states(keras.initializers.HeNormal)
+    assert states(lambda seed: wrapper("he_normal", seed=seed)) == plain
+
+
+def test_noise_and_base_are_uncorrelated():
+    # Keras' own draws from one integer can be: |r| reaches 0.98 on JAX.
+    shape = (1000, 100)
+    for base in (keras.random.uniform, keras.random.normal):
+        for seed in (0, 5, 1234):
+            noise = noise_stream(seed, 1.0)(shape)
+            sample = ops.convert_to_numpy(base(shape, seed=seed))
+            r = np.corrcoef(noise.ravel(), sample.ravel())[0, 1]
+            assert abs(r) < 0.02
+
+
+def test_noise_is_exponential():
+    generator = keras.random.SeedGenerator(0)
+    for draw in (noise_stream(0, 1.0), traced_noise_stream(generator, 1.0)):
+        noise = ops.convert_to_numpy(draw((1000, 100)))
+        assert noise.dtype == np.float32
+        assert noise.min() >= 0
+        assert noise.mean() == pytest.approx(1, abs=0.02)
+        assert noise.var() == pytest.approx(1, abs=0.03)
+
+
+def test_noise_does_not_depend_on_the_slabs():
+    whole = noise_stream(3, 2.0)((10, 7))
+    draw = noise_stream(3, 2.0)
+    slabs = [draw((rows, 7)) for rows in (4, 1, 5)]
+    np.testing.assert_array_equal(np.concatenate(slabs), whole)
+
+
+def test_derived_seeds_differ():
+    seeds = {derive_seed(seed, k) for seed in range(50) for k in range(50)}
+    assert len(seeds) == 2500
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_rewire_without_a_seed_draws_anew(kernel):
+    keras.utils.set_random_seed(1)
+    one, other = rewire(kernel), rewire(kernel)
+    assert differ(one, other)
+    keras.utils.set_random_seed(1)
+    assert_same(rewire(kernel), one)
+
+
+def test_rewire_is_the_same_on_every_backend():
+    # A golden result: NumPy alone decides it.
+    kernel = np.arange(12, dtype="float32").reshape(4, 3)
+    expected = [[0, 10, 11], [4, 2, 3], [6, 7, 5], [1, 8, 9]]
+    np.testing.assert_array_equal(rewire(kernel, seed=0), expected)
+
+
+@pytest.mark.parametrize("seed", [1.5, "0", [1]])
+def test_wrong_seeds(seed, kernel):
+    message = "`seed` must be an integer, .* Received: seed="
+    for function in (
+        lambda: PARewired(seed=seed),
+        lambda: StrengthStabilized(seed=seed),
+        lambda: rewire(kernel, seed=seed),
+    ):
+        with pytest.raises(TypeError, match=message):
+            function()
