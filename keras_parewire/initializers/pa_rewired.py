@@ -1,14 +1,16 @@
 """The initializer that rewires a base by preferential attachment."""
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 
-from keras_parewire.initializers.wrapper import (
-    InitializerWrapper,
+from keras_parewire.initializers.base import (
+    InitializerLike,
     draw_from_base,
 )
+from keras_parewire.initializers.wrapper import InitializerWrapper
 from keras_parewire.rewiring.layouts import Axes
 from keras_parewire.rewiring.rewire import rewire_kernel
 from keras_parewire.rewiring.seeding import Seed
@@ -25,17 +27,18 @@ from keras_parewire.rewiring.validation import (
 class PARewired(InitializerWrapper):
     """Initializer that rewires a base by preferential attachment (PA).
 
-    It draws a kernel from `base` and keeps every value, bit for bit, but
-    rearranges them such that the strengths of its neurons (the sums of their
-    weights) vary less. The output neurons are visited one by one, then the
-    input neurons. The weights of the neuron visited are handed out to the
-    neurons of the other side in ascending order, and those are drawn without
-    replacement with probabilities proportional to `P ** exponent`,
+    It draws a kernel from `base`, keeps every value, bit for bit, and
+    rearranges the values so that the strengths of the neurons (the sums of
+    their weights) vary less. The output neurons are visited one by one, then
+    the input neurons. The weights of a visited neuron are redistributed among
+    the neurons on the opposite side: these receive them in ascending order,
+    after having been drawn without replacement with probabilities proportional
+    to `P ** exponent`, where
 
-    `P = strengths + abs(min(strengths)) + 1`,
+    `P = strengths + abs(min(strengths)) + 1`
 
-    where the strengths are those over the neurons visited so far. The
-    strongest neuron thus tends to get the smallest weight.
+    and the strengths are those over the neurons visited so far. The strongest
+    neuron thus tends to receive the smallest weight.
 
     Examples:
 
@@ -48,38 +51,41 @@ class PARewired(InitializerWrapper):
     >>> layer = keras.layers.Dense(3, kernel_initializer=initializer)
 
     Args:
-        base: The initializer to draw from: anything `keras.initializers.get`
-            takes (a name, config, class, instance or function), or the values
-            themselves as an array or tensor. Defaults to `"orthogonal"`.
-        exponent: Number, 0 or more, of the attachment probability. 1 is the
-            paper's rule, 0 a shuffle without regard to strength,
-            `float("inf")` greedy by strength. Each pass starts from the row it
-            finds first, so that the very first weight never moves. Defaults to
-            1.
+        base: The initializer to draw from: anything that
+            `keras.initializers.get` takes (a name, config, class, instance or
+            function), or the values themselves as an array or tensor. Defaults
+            to `"orthogonal"`.
+        exponent: Number, 0 or more. Exponent of the attachment probability: 1
+            is the paper's rule, 0 a shuffle that ignores the strengths,
+            `float("inf")` greedy by strength. Each pass starts from the first
+            row as it is, so that the very first weight never moves. Defaults
+            to 1.
         block_size: Integer, 1 or more. How many neurons are rewired on one
             snapshot of the strengths. Defaults to 1, the paper's rule.
         input_axes: List of integers, the kernel axes that number the input
             neurons. By default kernels are `(..., in, out)`, except that
             `EinsumDense` and the attention layers name their own. A base that
-            scales with the fans (`VarianceScaling` and its kin) and has no
-            axes of its own is given these.
+            scales with the fans (`VarianceScaling` and its subclasses) and has
+            no axes of its own also uses these.
         output_axes: List of integers, the kernel axes that number the output
             neurons. Given together with `input_axes`.
         seed: A Python integer, a `keras.random.SeedGenerator` or None. It
             seeds the rewiring, by a stream of its own, and also an unseeded
-            base. None takes the base's seed. Note that an initializer seeded
-            with an integer or None produces the same values on every call; to
-            get different ones, use a `SeedGenerator`.
+            base. None takes the base's seed; for a base without one, such as
+            an array or a function, it is derived from Python's random state,
+            which stays as it is. Note that an initializer seeded with an
+            integer or None rewires in the same way on every call; to get
+            different results, use a `SeedGenerator`.
 
     Call arguments:
         shape: Shape of the kernel, of rank 2 or more.
         dtype: Optional floating-point dtype, passed to the base.
 
     Raises:
-        ValueError: If an argument is out of range, `base` cannot be
-            interpreted; when called, if the rank is below 2, the axes are not
-            a partition of the kernel's, or the base gives another shape, NaN,
-            infinite or non-float weights.
+        ValueError: If an argument is out of range or `base` cannot be
+            interpreted; when called, if the rank is below 2, the axes are not a
+            partition of the kernel's, or the base returns another shape, or
+            weights that are NaN, infinite or not floating point.
         TypeError: If an argument is of the wrong type.
 
     Reference:
@@ -89,7 +95,7 @@ class PARewired(InitializerWrapper):
 
     def __init__(
         self,
-        base: Any = "orthogonal",
+        base: InitializerLike = "orthogonal",
         *,
         exponent: float = 1.0,
         block_size: int = 1,
@@ -111,8 +117,16 @@ class PARewired(InitializerWrapper):
         )
 
     def get_config(self) -> dict[str, Any]:
+        # JSON has no infinity.
+        greedy = self.exponent == math.inf
         return {
             **super().get_config(),
-            "exponent": self.exponent,
+            "exponent": "inf" if greedy else self.exponent,
             "block_size": self.block_size,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        if config.get("exponent") == "inf":
+            config = {**config, "exponent": math.inf}
+        return super().from_config(config)

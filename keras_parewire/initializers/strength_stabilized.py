@@ -8,12 +8,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_parewire.initializers.wrapper import (
-    InitializerWrapper,
+from keras_parewire.initializers.base import (
+    InitializerLike,
     draw_from_base,
     has_seed,
     replace,
 )
+from keras_parewire.initializers.wrapper import InitializerWrapper
 from keras_parewire.rewiring.layouts import Axes, Layout
 from keras_parewire.rewiring.seeding import Seed, derive_seed
 from keras_parewire.rewiring.strengths import matrix_strengths, mean_variance
@@ -28,12 +29,12 @@ from keras_parewire.rewiring.validation import (
     package="keras_parewire", name="StrengthStabilized"
 )
 class StrengthStabilized(InitializerWrapper):
-    """Initializer that picks the base's draw with the most even strengths.
+    """Initializer that picks the draw of a base with the most even strengths.
 
-    It draws `candidates` kernels from `base` and returns the one whose neurons'
-    strengths (the sums of their weights) vary least: the one with the lowest
-    `strength_variance`. It can be used alone or under the rewiring, as
-    `PARewired(StrengthStabilized("orthogonal"))`.
+    It draws `candidates` kernels from `base` and returns the one with the
+    lowest `strength_variance`: the one in which the strengths of the neurons
+    (the sums of their weights) vary least. It can be used alone or under the
+    rewiring, as `PARewired(StrengthStabilized("orthogonal"))`.
 
     Examples:
 
@@ -46,12 +47,12 @@ class StrengthStabilized(InitializerWrapper):
     >>> layer = keras.layers.Dense(3, kernel_initializer=initializer)
 
     Args:
-        base: The initializer to draw from: anything `keras.initializers.get`
-            takes (a name, config, class, instance or function). The first
-            candidate is the base's own draw; for the others a base with a seed
-            is re-created with seeds derived from it. If the base's draws do
-            not differ there is one candidate, and a warning. Defaults to
-            `"orthogonal"`.
+        base: The initializer to draw from: anything that
+            `keras.initializers.get` takes (a name, config, class, instance or
+            function). The first candidate is the base's own draw. For the
+            others, a base with a seed is re-created with seeds derived from
+            it. If the draws of the base do not differ, its only one is used,
+            with a warning. Defaults to `"orthogonal"`.
         candidates: Integer, 1 or more. How many kernels are drawn. Defaults to
             100, the paper's number.
         input_axes: List of integers, the kernel axes that number the input
@@ -60,19 +61,19 @@ class StrengthStabilized(InitializerWrapper):
             neurons. Given together with `input_axes`.
         seed: A Python integer, a `keras.random.SeedGenerator` or None. It
             seeds the candidates, and also an unseeded base. None takes the
-            base's seed. Note that an initializer seeded with an integer or
-            None produces the same values on every call; to get different
-            ones, use a `SeedGenerator`.
+            base's seed; see `PARewired`. Note that an initializer seeded with
+            an integer or None returns the same values on every call; to get
+            different ones, use a `SeedGenerator`.
 
     Call arguments:
         shape: Shape of the kernel, of rank 2 or more.
         dtype: Optional floating-point dtype, passed to the base.
 
     Raises:
-        ValueError: If an argument is out of range, `base` cannot be
-            interpreted; when called, if the rank is below 2, the axes are not
-            a partition of the kernel's, or the base gives another shape, NaN,
-            infinite or non-float weights.
+        ValueError: If an argument is out of range or `base` cannot be
+            interpreted; when called, if the rank is below 2, the axes are not a
+            partition of the kernel's, or the base returns another shape, or
+            weights that are NaN, infinite or not floating point.
         TypeError: If an argument is of the wrong type.
 
     Reference:
@@ -82,7 +83,7 @@ class StrengthStabilized(InitializerWrapper):
 
     def __init__(
         self,
-        base: Any = "orthogonal",
+        base: InitializerLike = "orthogonal",
         candidates: int = 100,
         *,
         input_axes: Axes = None,

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_parewire.initializers.wrapper import (
+from keras_parewire.initializers.base import (
     draw_from_base,
-    get_base,
+    resolve_base,
     with_seed_and_axes,
 )
 from keras_parewire.models.kernel_axes import einsum_axes
@@ -122,7 +122,7 @@ def rewire_model(
             f"`verbose` must be 0, 1 or 'auto'. Received: verbose={verbose!r}"
         )
     if base is not None:
-        base = get_base(base)
+        base = resolve_base(base, None).base
     plan = kernel_plan(model, layers, per_gate)
     _check_untrained(model, layers, plan)
     if seed is None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import enum
+import hashlib
 import random
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
@@ -60,6 +61,15 @@ def derive_seed(seed: int, *path: int) -> int:
 def fresh_seed() -> int:
     """Draws a seed, as Keras does for an unseeded initializer."""
     return random.randint(1, 10**9)
+
+
+def seed_without_draw() -> int:
+    """Derives a seed from Python's random state, which stays as it is.
+
+    Two calls return the same seed unless something is drawn in between.
+    """
+    digest = hashlib.sha256(repr(random.getstate()).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def integer_seed(seed: Seed) -> int:

@@ -1,0 +1,271 @@
+"""Which bases the wrappers take, and how they keep them."""
+
+import json
+import random
+import threading
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from helpers import assert_permutation, assert_same, bits
+from keras import layers, ops
+
+from keras_parewire import PARewired, StrengthStabilized
+
+SHAPE = (24, 16)
+
+
+class Unregistered(keras.initializers.Initializer):
+    def __init__(self, scale=1.0, seed=None):
+        self.scale = scale
+        self.seed = seed if seed is not None else random.randint(1, 10**9)
+        self.given_seed = seed
+
+    def __call__(self, shape, dtype=None):
+        normal = keras.random.normal(shape, dtype=dtype, seed=self.seed)
+        return self.scale * normal
+
+    def get_config(self):
+        return {"scale": self.scale, "seed": self.given_seed}
+
+
+class OwnVarianceScaling(keras.initializers.VarianceScaling):
+    def __init__(self, seed=None):
+        super().__init__(2.0, "fan_in", "truncated_normal", seed)
+
+    def get_config(self):
+        return {"seed": super().get_config()["seed"]}
+
+
+def function(shape, dtype=None):
+    return keras.random.normal(shape, dtype=dtype, seed=3)
+
+
+BASES = {
+    "unregistered class": Unregistered,
+    "unregistered instance": Unregistered(0.5),
+    "function": function,
+    "lambda": lambda shape, dtype=None: function(shape, dtype),
+    "own VarianceScaling": OwnVarianceScaling(),
+}
+bases = pytest.mark.parametrize("base", list(BASES.values()), ids=list(BASES))
+wrappers = pytest.mark.parametrize("wrapper", [PARewired, StrengthStabilized])
+
+
+@bases
+@wrappers
+@pytest.mark.filterwarnings("ignore:`StrengthStabilized` needs a base")
+@pytest.mark.parametrize("seed", [None, 1])
+def test_bases_need_not_be_registered(base, wrapper, seed):
+    x = inputs = keras.Input((6, 8))
+    x = layers.EinsumDense(
+        "abc,cd->abd", (None, 4), kernel_initializer=wrapper(base, seed=seed)
+    )(x)
+    x = layers.MultiHeadAttention(
+        2, 4, kernel_initializer=wrapper(base, seed=seed)
+    )(x, x)
+    x = layers.GroupQueryAttention(
+        2, 2, 2, kernel_initializer=wrapper(base, seed=seed)
+    )(x, x)
+    model = keras.Model(inputs, x)
+    kernel = model.layers[1].kernel
+    if seed is not None or base is function:
+        again = wrapper(base, seed=seed).clone()(tuple(kernel.shape))
+        assert_permutation(kernel.value, again)
+
+
+@bases
+def test_clones_keep_the_base(base):
+    wrapped = PARewired(base, exponent=2.0, seed=1)
+    assert_same(wrapped.clone()(SHAPE), wrapped(SHAPE))
+
+
+def test_clones_of_an_unseeded_base_draw_anew():
+    wrapped = PARewired(Unregistered(0.5))
+    one, other = wrapped.clone(), wrapped.clone()
+    assert one.base.seed != other.base.seed
+    assert one.base.scale == 0.5
+
+
+def test_axes_reach_a_class_that_does_not_take_them():
+    axes = {"input_axes": [0], "output_axes": [1, 2]}
+    wrapped = PARewired(OwnVarianceScaling(seed=1), **axes)
+    plain = keras.initializers.HeNormal(seed=1, **axes)
+    assert_permutation(wrapped((16, 4, 4)), plain((16, 4, 4)))
+
+
+@wrappers
+@pytest.mark.parametrize(
+    "base",
+    [
+        "he_normal",
+        keras.initializers.HeNormal,
+        {"class_name": "HeNormal", "config": {}},
+        {"class_name": "HeNormal", "config": {"seed": None}},
+        Unregistered,
+        "keras_parewire>StrengthStabilized",
+    ],
+    ids=str,
+)
+def test_a_seeded_wrapper_draws_no_seed(wrapper, base):
+    before = random.getstate()
+    wrapped = wrapper(base, seed=5)
+    wrapped.clone()
+    assert random.getstate() == before
+    # It still tells an unseeded base from a seeded one.
+    assert wrapped.get_config()["base"]["config"]["seed"] is None
+
+
+@pytest.mark.parametrize("seed", [None, 2])
+@pytest.mark.parametrize("base", ["ones", function, np.ones(SHAPE)], ids=str)
+def test_an_unseeded_base_costs_no_seed(base, seed):
+    before = random.getstate()
+    PARewired(base, seed=seed).clone()
+    assert random.getstate() == before
+
+
+def test_a_base_without_a_seed_follows_the_global_one():
+    values = np.random.default_rng(0).normal(size=SHAPE).astype("float32")
+
+    def rewired(seed):
+        keras.utils.set_random_seed(seed)
+        return PARewired(values)(SHAPE)
+
+    assert_same(rewired(1), rewired(1))
+    assert (bits(rewired(1)) != bits(rewired(2))).any()
+
+
+def test_threads_do_not_disturb_each_other():
+    """No seed that one thread draws is drawn again in another."""
+    stop = threading.Event()
+
+    def wrap():
+        while not stop.is_set():
+            PARewired("he_normal", seed=1)
+            PARewired(StrengthStabilized("orthogonal", 2), seed=2).clone()
+
+    threads = [threading.Thread(target=wrap) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        seeds = [keras.initializers.HeNormal().seed for _ in range(5000)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    # Among so many of 10**9, a few may be equal by chance.
+    assert len(set(seeds)) > len(seeds) - 5
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
+def test_arrays_are_saved_bit_for_bit(dtype):
+    values = np.random.default_rng(0).normal(size=SHAPE)
+    if dtype == "bfloat16":
+        values = ops.cast(values.astype("float32"), dtype)
+    else:
+        values = values.astype(dtype)
+    wrapped = PARewired(values, seed=1)
+    text = json.dumps(keras.initializers.serialize(wrapped), allow_nan=False)
+    restored = keras.initializers.deserialize(json.loads(text))
+    assert_same(restored.base, wrapped.base)
+    # Little more than the bytes themselves, in base 64.
+    assert len(text) < 1.5 * wrapped.base.nbytes + 500
+
+
+@pytest.mark.parametrize("name", ["__numpy__", "__tensor__"])
+def test_arrays_in_the_form_of_keras_load(name):
+    config = {"value": [[1.0, 2.0], [3.0, 4.5]], "dtype": "float32"}
+    wrapped = PARewired({"class_name": name, "config": config})
+    np.testing.assert_array_equal(wrapped.base, config["value"])
+    assert wrapped.base.dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        {"class_name": "__numpy__", "config": {"value": 1, "dtype": "<U9999"}},
+        {"class_name": "__numpy__", "config": {"dtype": "float32"}},
+        {"array": "AAAA", "dtype": "float32", "shape": [10**9, 10**9]},
+        {"array": "AAAAAAAAAAA=", "dtype": "O", "shape": [1, 1]},
+        {"array": "?", "dtype": "float32", "shape": [1, 1]},
+        {"array": "AAAA", "dtype": "float32", "shape": 1},
+    ],
+    ids=str,
+)
+def test_wrong_configs_of_arrays(base):
+    with pytest.raises(ValueError, match=r"must have a dtype.*Received: base="):
+        PARewired(base)
+
+
+@pytest.mark.parametrize(
+    "name", ["set_backend", "plot_model", "keras.config.set_backend", "print"]
+)
+@pytest.mark.parametrize("module", ["keras.config", "builtins"])
+def test_functions_of_a_config_must_be_registered(name, module):
+    config = {
+        "class_name": "function",
+        "config": name,
+        "module": module,
+        "registered_name": name,
+    }
+    with pytest.raises(ValueError, match=r"registered.*Received: base="):
+        PARewired(config)
+
+
+def test_functions_of_a_custom_object_scope_load():
+    config = keras.initializers.serialize(PARewired(function, seed=1))
+    with keras.saving.custom_object_scope({"function": function}):
+        restored = keras.initializers.deserialize(config)
+    assert_same(restored(SHAPE), PARewired(function, seed=1)(SHAPE))
+
+
+def test_infinity_is_valid_json():
+    wrapped = PARewired("he_normal", exponent=float("inf"), seed=1)
+    text = json.dumps(keras.initializers.serialize(wrapped), allow_nan=False)
+    restored = keras.initializers.deserialize(json.loads(text))
+    assert restored.exponent == float("inf")
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        object,
+        object(),
+        keras.optimizers.Adam,
+        keras.layers.Dense(2),
+        keras.losses.MeanSquaredError(),
+        keras.metrics.Mean(),
+        len,
+        lambda: None,
+        None,
+        True,
+        [[1.0, 2.0]],
+    ],
+    ids=str,
+)
+def test_what_is_not_an_initializer_is_refused_at_once(base):
+    with pytest.raises(ValueError, match=r"must be .*Received: base="):
+        PARewired(base)
+
+
+@pytest.mark.parametrize(
+    "base", [np.array([["a"]]), np.array([[object()]]), np.ones((1, 1), "c8")]
+)
+def test_arrays_of_other_things_than_numbers(base):
+    with pytest.raises(ValueError, match=r"real numbers. Received: dtype="):
+        PARewired(base)
+
+
+def test_lambdas_warn_only_when_saved():
+    wrapped = PARewired(BASES["lambda"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wrapped.clone()
+    with pytest.warns(UserWarning, match="lambda"):
+        keras.initializers.serialize(wrapped)
+
+
+def test_inherited_attributes_without_a_meaning_are_gone():
+    for name in ("scale", "mode", "distribution"):
+        assert not hasattr(PARewired(), name)
