@@ -123,7 +123,7 @@ def draw_from_base(
     base: Base, shape: Sequence[int], dtype: str | None
 ) -> Tensor:
     """Draws a kernel, and checks what Keras does not."""
-    if dtype is not None:
+    if dtype is not None and _is_standard(dtype):
         check_float(dtype)
     if isinstance(base, np.ndarray):
         values, dtype = base, dtype or keras.config.floatx()
@@ -137,6 +137,14 @@ def draw_from_base(
         )
     check_float(drawn.dtype)
     return drawn
+
+
+def _is_standard(dtype: Any) -> bool:
+    try:
+        keras.backend.standardize_dtype(dtype)
+    except ValueError:
+        return False  # A name that the backend may know, such as "float".
+    return True
 
 
 def has_seed(base: Any) -> bool:

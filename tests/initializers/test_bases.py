@@ -269,3 +269,12 @@ def test_lambdas_warn_only_when_saved():
 def test_inherited_attributes_without_a_meaning_are_gone():
     for name in ("scale", "mode", "distribution"):
         assert not hasattr(PARewired(), name)
+
+
+@pytest.mark.backend("tensorflow", "jax")
+@pytest.mark.parametrize("dtype", ["float", "half"])
+def test_dtypes_that_only_the_backend_knows(dtype):
+    plain = keras.initializers.HeNormal(seed=1)(SHAPE, dtype=dtype)
+    wrapped = PARewired("he_normal", seed=1)(SHAPE, dtype=dtype)
+    assert wrapped.dtype == plain.dtype
+    assert_permutation(wrapped, plain)
