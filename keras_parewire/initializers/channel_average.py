@@ -1,11 +1,13 @@
-"""The initializer of ConstNet: kernels without diversity."""
+"""The initializer of ConstNet, whose kernels have no diversity."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_parewire.initializers.placement import Placement
 from keras_parewire.rewiring.layouts import kernel_layout
 from keras_parewire.rewiring.validation import Tensor, check_float
 
@@ -16,13 +18,13 @@ from keras_parewire.rewiring.validation import Tensor, check_float
 class ChannelAverage(keras.initializers.Initializer):
     """Initializer that makes every neuron the mean of its input channels.
 
-    A kernel `(*window, in, out)` is `1 / in` at the centre of its window and
-    zero elsewhere, so that all output channels are alike and nothing is random:
-    the opposite of a diverse start. The centre of a window of even size is the
-    later of its two middle places.
+    A kernel `(*window, in, out)` is `1 / in` at the center of its window and
+    zero elsewhere. All output channels are then alike, and nothing is random:
+    the opposite of a diverse start. The center of a window of even size is the
+    later of its two middle positions.
 
-    It is for `Dense`, `Conv1D` to `Conv3D` and others whose kernels are
-    `(*window, in, out)`. With `groups`, `in` is that of one group.
+    It is meant for `Dense`, `Conv1D` to `Conv3D` and other layers whose kernels
+    are `(*window, in, out)`. With `groups`, `in` is that of a single group.
 
     Examples:
 
@@ -37,6 +39,8 @@ class ChannelAverage(keras.initializers.Initializer):
     Call arguments:
         shape: Shape of the kernel, of rank 2 or more.
         dtype: Optional floating-point dtype; by default Keras' `floatx`.
+        layout: Optional sharding on the devices of the current
+            `keras.distribution`, which Keras passes on JAX.
 
     Raises:
         ValueError: When called, if the rank is below 2 or the dtype is not
@@ -48,12 +52,17 @@ class ChannelAverage(keras.initializers.Initializer):
     """
 
     def __call__(
-        self, shape: Sequence[int], dtype: str | None = None
+        self,
+        shape: Sequence[int],
+        dtype: str | None = None,
+        layout: Any = None,
     ) -> Tensor:
-        kernel_layout(shape)  # Raises if it is no kernel's.
+        kernel_layout(shape)  # Raises if this is not the shape of a kernel.
+        placement = Placement(shape, layout)
         *window, inputs, _ = shape
         dtype = dtype or keras.config.floatx()
         check_float(dtype)
         kernel = np.zeros(shape, "float64")
         kernel[tuple(size // 2 for size in window)] = 1 / inputs
-        return ops.convert_to_tensor(kernel, dtype)
+        tensor = ops.convert_to_tensor(kernel, dtype)
+        return placement.place(placement.source(tensor))

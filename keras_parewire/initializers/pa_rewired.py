@@ -10,6 +10,7 @@ from keras_parewire.initializers.base import (
     InitializerLike,
     draw_from_base,
 )
+from keras_parewire.initializers.placement import Placement
 from keras_parewire.initializers.wrapper import InitializerWrapper
 from keras_parewire.rewiring.layouts import Axes
 from keras_parewire.rewiring.rewire import rewire_kernel
@@ -80,6 +81,8 @@ class PARewired(InitializerWrapper):
     Call arguments:
         shape: Shape of the kernel, of rank 2 or more.
         dtype: Optional floating-point dtype, passed to the base.
+        layout: Optional sharding on the devices of the current
+            `keras.distribution`, which Keras passes on JAX.
 
     Raises:
         ValueError: If an argument is out of range or `base` cannot be
@@ -108,13 +111,22 @@ class PARewired(InitializerWrapper):
         super().__init__(base, input_axes, output_axes, seed)
 
     def __call__(
-        self, shape: Sequence[int], dtype: str | None = None
+        self,
+        shape: Sequence[int],
+        dtype: str | None = None,
+        layout: Any = None,
     ) -> Tensor:
-        layout = self._layout(shape)
+        kernel_layout = self._kernel_layout(shape)
+        placement = Placement(shape, layout)
         kernel = draw_from_base(self._complete_base, shape, dtype)
-        return rewire_kernel(
-            kernel, layout, self.exponent, self.block_size, self.seed
+        kernel = rewire_kernel(
+            placement.source(kernel),
+            kernel_layout,
+            self.exponent,
+            self.block_size,
+            self.seed,
         )
+        return placement.place(kernel)
 
     def get_config(self) -> dict[str, Any]:
         # JSON has no infinity.

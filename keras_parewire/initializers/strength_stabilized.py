@@ -14,6 +14,7 @@ from keras_parewire.initializers.base import (
     has_seed,
     replace,
 )
+from keras_parewire.initializers.placement import Placement
 from keras_parewire.initializers.wrapper import InitializerWrapper
 from keras_parewire.rewiring.layouts import Axes, Layout
 from keras_parewire.rewiring.seeding import Seed, derive_seed
@@ -68,6 +69,8 @@ class StrengthStabilized(InitializerWrapper):
     Call arguments:
         shape: Shape of the kernel, of rank 2 or more.
         dtype: Optional floating-point dtype, passed to the base.
+        layout: Optional sharding on the devices of the current
+            `keras.distribution`, which Keras passes on JAX.
 
     Raises:
         ValueError: If an argument is out of range or `base` cannot be
@@ -94,9 +97,19 @@ class StrengthStabilized(InitializerWrapper):
         super().__init__(base, input_axes, output_axes, seed)
 
     def __call__(
-        self, shape: Sequence[int], dtype: str | None = None
+        self,
+        shape: Sequence[int],
+        dtype: str | None = None,
+        layout: Any = None,
     ) -> Tensor:
-        layout = self._layout(shape)
+        placement = Placement(shape, layout)
+        best = self._best_candidate(shape, dtype)
+        return placement.place(placement.source(best))
+
+    def _best_candidate(
+        self, shape: Sequence[int], dtype: str | None
+    ) -> Tensor:
+        layout = self._kernel_layout(shape)
         bases = self._candidate_bases()
         best = draw_from_base(next(bases), shape, dtype)
         lowest = _strength_variance(best, layout)
@@ -112,7 +125,7 @@ class StrengthStabilized(InitializerWrapper):
                     "`StrengthStabilized` needs a base whose draws differ. Its "
                     "only draw is used. Received: "
                     f"base={self.base!r}",
-                    stacklevel=2,
+                    stacklevel=3,
                 )
                 break
             if variance < lowest:
@@ -137,7 +150,7 @@ class StrengthStabilized(InitializerWrapper):
 
 
 def _strength_variance(drawn: Tensor, layout: Layout) -> float | Tensor:
-    """A float, or a tensor if `drawn` is being traced."""
+    """Returns a float, or a tensor if `drawn` is being traced."""
     values = finite_values(drawn)
     if values is not None:
         pair = matrix_strengths(layout.to_stack(values, np)[0])

@@ -79,7 +79,7 @@ class InitializerWrapper(keras.initializers.VarianceScaling):
             self.output_axes,
         )
 
-    def _layout(self, shape: Sequence[int]) -> Layout:
+    def _kernel_layout(self, shape: Sequence[int]) -> Layout:
         return kernel_layout(shape, self.input_axes, self.output_axes)
 
     def get_config(self) -> dict[str, Any]:

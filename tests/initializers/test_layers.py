@@ -193,28 +193,6 @@ def test_jax_jit():
     assert_same(values, initializer()((INPUTS, OUTPUTS)))
 
 
-@pytest.mark.backend("jax")
-@pytest.mark.parametrize(
-    ("shape", "engine"),
-    [((2048, 4096), "ops_engine"), ((64, 64), "numpy_engine")],
-)
-def test_jax_model_parallel(model_parallel, shape, engine):
-    layer = layers.Dense(shape[1], kernel_initializer=initializer())
-    with recorded_engines() as engines:
-        layer.build((None, shape[0]))
-    # Keras compiles the initializer of a kernel this large.
-    assert engines == [engine]
-    kernel = layer.kernel.value
-    assert tuple(kernel.sharding.spec) == (None, "model")
-    assert len(kernel.addressable_shards) == 8
-    assert kernel.addressable_shards[0].data.shape == (
-        shape[0],
-        shape[1] // 8,
-    )
-    keras.distribution.set_distribution(None)
-    assert_same(kernel, initializer()(shape))
-
-
 def test_engine_follows_the_values(kernel):
     with recorded_engines() as engines:
         initializer()((INPUTS, OUTPUTS))

@@ -1,0 +1,62 @@
+"""Placement of a kernel on the devices of a distribution.
+
+Keras calls an initializer that takes a `layout` eagerly for every variable of
+`keras.distribution.ModelParallel` and `DataParallel`, and takes what it returns
+as the variable's value: already placed. So the kernel is made on the host, like
+any other, and only the shards reach the devices. Nothing is compiled.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_parewire.rewiring.validation import Tensor, concrete_values
+
+
+class Placement:
+    """Where a kernel belongs; nowhere in particular without a `layout`.
+
+    Args:
+        shape: The kernel's shape.
+        layout: What Keras passes to an initializer: None, or a sharding on an
+            abstract mesh, which names axes but has no devices.
+    """
+
+    def __init__(self, shape: Sequence[int], layout: Any) -> None:
+        self._layout: keras.distribution.TensorLayout | None = None
+        if layout is None:
+            return
+        distribution = keras.distribution.distribution()
+        if distribution is None:
+            raise ValueError(
+                "A variable with a layout of its own needs a distribution, "
+                "which has the devices: call "
+                "`keras.distribution.set_distribution` first. "
+                f"Received: layout={layout}"
+            )
+        mesh, axes = distribution.device_mesh, tuple(layout.spec)
+        sizes = dict(zip(mesh.axis_names, mesh.shape, strict=True))
+        for size, axis in zip(shape, axes, strict=False):
+            if axis is not None and size % sizes[axis]:
+                raise ValueError(
+                    "The size of a sharded axis must be a multiple of the "
+                    "number of its shards: shard another axis in the "
+                    "`LayoutMap`, or change the mesh. "
+                    f"Received: shape={tuple(shape)}, axes={axes}, mesh={sizes}"
+                )
+        self._layout = keras.distribution.TensorLayout(axes, mesh)
+
+    def source(self, kernel: Tensor) -> Tensor:
+        """Returns a kernel in the form that is best placed from: an array.
+
+        A kernel that is being traced, or stays where it is, is not changed.
+        """
+        values = None if self._layout is None else concrete_values(kernel)
+        return kernel if values is None else values
+
+    def place(self, kernel: Tensor) -> Tensor:
+        """Returns a kernel on its devices."""
+        if self._layout is None:
+            return kernel
+        return keras.distribution.distribute_tensor(kernel, self._layout)

@@ -1,0 +1,149 @@
+"""Initialization on the devices of a `keras.distribution`, on JAX."""
+
+import keras
+import numpy as np
+import pytest
+from helpers import assert_same, recorded_engines
+from keras import layers
+
+from keras_parewire import ChannelAverage, PARewired, StrengthStabilized
+
+pytestmark = pytest.mark.backend("jax")
+
+INITIALIZERS = {
+    "PARewired": lambda: PARewired("he_normal", seed=7),
+    "StrengthStabilized": lambda: StrengthStabilized("he_normal", 3, seed=7),
+    "nested": lambda: PARewired(StrengthStabilized("orthogonal", 3), seed=7),
+    "ChannelAverage": ChannelAverage,
+}
+
+
+@pytest.fixture
+def distribute():
+    """Sets a distribution of given mesh and kernel axes, and ends it."""
+
+    def set_distribution(mesh_shape, kernel_axes):
+        count = int(np.prod(mesh_shape))
+        mesh = keras.distribution.DeviceMesh(
+            mesh_shape,
+            ["batch", "model"][-len(mesh_shape) :],
+            keras.distribution.list_devices("cpu")[:count],
+        )
+        if kernel_axes is None:
+            distribution = keras.distribution.DataParallel(device_mesh=mesh)
+        else:
+            layout_map = keras.distribution.LayoutMap(mesh)
+            layout_map[".*kernel"] = kernel_axes
+            distribution = keras.distribution.ModelParallel(
+                layout_map=layout_map
+            )
+        keras.distribution.set_distribution(distribution)
+
+    yield set_distribution
+    keras.distribution.set_distribution(None)
+
+
+@pytest.mark.parametrize("name", INITIALIZERS)
+@pytest.mark.parametrize(
+    ("mesh_shape", "kernel_axes"),
+    [
+        ((1,), (None, "model")),
+        ((2,), (None, "model")),
+        ((4,), ("model", None)),
+        ((8,), (None, "model")),
+        ((2, 4), ("batch", "model")),
+        ((4, 2), ("model", "batch")),
+        ((2, 2), ("model", None)),
+        ((8,), (None, None)),
+        ((8,), None),
+    ],
+    ids=str,
+)
+def test_same_bits_on_any_mesh(distribute, name, mesh_shape, kernel_axes):
+    make = INITIALIZERS[name]
+    expected = make()((64, 48))
+    distribute(mesh_shape, kernel_axes)
+    with recorded_engines() as engines:
+        layer = layers.Dense(48, kernel_initializer=make())
+        layer.build((None, 64))
+    # The values are known, so that nothing is compiled.
+    assert "ops_engine" not in engines
+    kernel = layer.kernel.value
+    if kernel_axes is not None:
+        sizes = dict(
+            zip(["batch", "model"][-len(mesh_shape) :], mesh_shape, strict=True)
+        )
+        shard = [
+            size // sizes.get(axis, 1)
+            for size, axis in zip((64, 48), kernel_axes, strict=True)
+        ]
+        assert kernel.addressable_shards[0].data.shape == tuple(shard)
+    assert len(kernel.addressable_shards) == np.prod(mesh_shape)
+    assert_same(kernel, expected)
+
+
+@pytest.mark.parametrize("name", INITIALIZERS)
+def test_bfloat16_and_attention(distribute, name):
+    def build():
+        layer = layers.MultiHeadAttention(
+            4, 8, kernel_initializer=INITIALIZERS[name](), dtype="bfloat16"
+        )
+        if name == "nested":
+            # Keras has no orthogonal base in half precision.
+            layer = layers.MultiHeadAttention(
+                4, 8, kernel_initializer=INITIALIZERS[name]()
+            )
+        layer.build((1, 4, 32), (1, 4, 32))
+        return [weight.value for weight in layer.weights]
+
+    if name == "ChannelAverage":
+        pytest.skip("reads kernels as `(*window, in, out)`")
+    expected = build()
+    distribute((4,), ("model", None, None))
+    for one, other in zip(build(), expected, strict=True):
+        assert one.dtype == other.dtype
+        assert_same(one, other)
+
+
+def test_large_kernels_are_not_compiled(distribute, monkeypatch):
+    import jax
+
+    # Keras compiles the initializers of kernels this large otherwise.
+    shape = (2048, 4096)
+    expected = INITIALIZERS["PARewired"]()(shape)
+    distribute((8,), (None, "model"))
+
+    def fail(*args, **kwargs):
+        raise AssertionError("compiled")
+
+    layer = layers.Dense(
+        shape[1],
+        kernel_initializer=INITIALIZERS["PARewired"](),
+        use_bias=False,
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "jit", fail)
+        layer.build((None, shape[0]))
+    kernel = layer.kernel.value
+    assert kernel.addressable_shards[0].data.shape == (2048, 512)
+    assert_same(kernel, expected)
+
+
+def test_a_layout_without_a_distribution():
+    mesh = keras.distribution.DeviceMesh(
+        (2,), ["model"], keras.distribution.list_devices("cpu")[:2]
+    )
+    layout = keras.distribution.TensorLayout((None, "model"), mesh)
+    with pytest.raises(
+        ValueError, match=r"needs a distribution.*Received: layout="
+    ):
+        keras.Variable(INITIALIZERS["PARewired"](), shape=(4, 4), layout=layout)
+
+
+def test_a_shape_that_the_mesh_does_not_divide(distribute):
+    distribute((8,), (None, "model"))
+    with pytest.raises(ValueError, match=r"multiple.*Received: shape=\(64, 50"):
+        layers.Dense(50, kernel_initializer=PARewired()).build((None, 64))
+    # Keras cannot place such a kernel either.
+    with pytest.raises(ValueError, match="axis 1 is partitioned 8 times"):
+        layers.Dense(50).build((None, 64))
