@@ -21,10 +21,10 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import cifar10_data
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
+from cifar10.data import load_train_and_test
 from keras import layers, ops
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -168,8 +168,8 @@ class Correlations(keras.callbacks.Callback):
 def load_data(folder):
     """Returns normalized images and labels, of training and of test."""
     if folder:
-        (images, labels), (test_images, test_labels) = (
-            cifar10_data.load_train_and_test(folder)
+        (images, labels), (test_images, test_labels) = load_train_and_test(
+            folder
         )
         mean, deviation = images.mean((0, 1, 2)), images.std((0, 1, 2))
         images, test_images = (

@@ -27,10 +27,10 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import cifar10_data
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
+from cifar10.data import load_train_and_test
 from keras import layers, ops
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -68,7 +68,7 @@ def load_data(model, folder):
             random_state=0,
         )
         return (split[0], split[2]), (split[1], split[3])
-    return cifar10_data.load_train_and_test(folder)
+    return load_train_and_test(folder)
 
 
 def make_model(name, arm, seed):

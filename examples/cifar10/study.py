@@ -8,17 +8,18 @@ import os
 import platform
 from importlib.metadata import version
 
-import cifar10_rows
 import keras
 import numpy as np
-from cifar10_arms import (
+
+from cifar10 import rows
+from cifar10.arms import (
     STABILIZED_CANDIDATES,
     InitialWeights,
     strength_moments,
 )
-from cifar10_data import SPLIT_SEED
-from cifar10_models import RECIPES
-from cifar10_training import ORDER_SEED, PADDING, Trainer, schedule
+from cifar10.data import SPLIT_SEED
+from cifar10.models import RECIPES
+from cifar10.trainer import ORDER_SEED, PADDING, Trainer, schedule
 
 # To be raised by whoever changes what a run computes.
 STUDY_VERSION = 1
@@ -29,8 +30,8 @@ class Study:
     """A model's runs under one configuration.
 
     Args:
-        options: The command line's arguments, see `cifar10.py`.
-        data: A `cifar10_data.Data`.
+        options: The command line's arguments, see `train.py`.
+        data: A `data.Data`.
     """
 
     def __init__(self, options, data):
@@ -69,7 +70,7 @@ class Study:
 
     def missing(self, seeds, arms):
         """The runs that the file does not hold, all arms of a seed together."""
-        done = set(map(cifar10_rows.key, cifar10_rows.read(self.path)))
+        done = set(map(rows.key, rows.read(self.path)))
         model = self.config["model"]
         return [
             (arm, seed)
@@ -83,13 +84,13 @@ class Study:
         if not runs:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        cifar10_rows.write_atomically(
+        rows.write_atomically(
             self.path.with_suffix(".json"),
             json.dumps(self.config, indent=2) + "\n",
         )
         for arm, seed in runs:
             row = self.train(arm, seed, after_epoch)
-            cifar10_rows.append(self.path, row)
+            rows.append(self.path, row)
 
     def train(self, arm, seed, after_epoch=lambda: None):
         """Returns the row of one run."""
@@ -178,5 +179,8 @@ def find_device():
 
 
 def _cores():
-    # Not `cpu_count`: a container or `taskset` may allow fewer.
-    return len(os.sched_getaffinity(0))
+    # A container or `taskset` may allow fewer than there are, where the
+    # operating system can tell.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()

@@ -8,13 +8,14 @@ lets each layer make an initializer of its own.
 from typing import NamedTuple
 
 import keras
-from cifar10_layers import (
+from keras import layers
+
+from cifar10.layers import (
     ChannelsAsOutputs,
     ClassTokenAndPositions,
     LocalityAttention,
     ShiftedPatches,
 )
-from keras import layers
 
 CLASSES = 10
 

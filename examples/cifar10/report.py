@@ -1,6 +1,6 @@
-"""Reports what the rows of `cifar10.py` show, and how certain it is.
+"""Reports what the rows of `train.py` show, and how certain it is.
 
-    python examples/cifar10_report.py examples/results/cifar10-*.csv
+    python examples/cifar10/report.py examples/results/cifar10-*.csv
 
 Writes `cifar10-report.md`, which it also prints, `.json` with all numbers, and
 three figures for each study to the folder of `--out`.
@@ -8,11 +8,15 @@ three figures for each study to the folder of `--out`.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-import cifar10_figures
-import cifar10_rows
-from cifar10_statistics import METRICS, summarize
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from command_line import output_folder
+
+from cifar10 import figures, rows
+from cifar10.summary import METRICS, summarize
 
 # https://github.com/scabini/PArewiring_weights: 100 models each.
 PUBLISHED = {
@@ -35,14 +39,14 @@ LOSSY = {"16a32a75c0fc"}
 
 def read_study(path):
     """Returns the configuration, the device and the rows of each arm."""
-    rows = cifar10_rows.read(path)
-    if not rows:
+    found = rows.read(path)
+    if not found:
         raise ValueError(f"A study must have rows. Received: {path}")
     arms = {}
-    for row in rows:
+    for row in found:
         arms.setdefault(row["arm"], {})[int(row["seed"])] = _numbers(row)
     config = json.loads(path.with_suffix(".json").read_text())
-    devices = sorted({row["device"] for row in rows})
+    devices = sorted({row["device"] for row in found})
     return config, ", ".join(devices), arms
 
 
@@ -160,7 +164,7 @@ def main():
     """Writes the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("rows", type=Path, nargs="+", help="CSV files")
-    parser.add_argument("--out", type=Path, default=Path("cifar10_output"))
+    parser.add_argument("--out", type=Path, default=output_folder("cifar10"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     lines, results = [NOTES], []
@@ -169,7 +173,7 @@ def main():
         summary = summarize(arms)
         lines += report(config, device, summary)
         results.append({"config": config, "device": device, **summary})
-        cifar10_figures.draw(config, arms, arguments.out / path.stem)
+        figures.draw(config, arms, arguments.out / path.stem)
     text = "\n".join(lines)
     print(text)
     stem = arguments.out / "cifar10-report"

@@ -2,7 +2,8 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-from cifar10_statistics import METRICS
+
+from cifar10.summary import METRICS
 
 COLORS = {
     "base": "tab:gray",

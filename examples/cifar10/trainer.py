@@ -9,6 +9,7 @@ from keras import ops
 
 SIZE = 32
 PADDING = 4
+SCHEDULES = ("constant", "cosine", "onecycle")
 # Of CIFAR-10's training images, as usual.
 MEAN = (0.4914, 0.4822, 0.4465)
 DEVIATION = (0.2470, 0.2435, 0.2616)
@@ -87,7 +88,7 @@ class Trainer:
 
     Args:
         network: A built model from images to logits.
-        data: A `cifar10_data.Data`.
+        data: A `data.Data`.
         epochs: Of each run.
         batch_size: Of training; what is left of an epoch is dropped.
         optimizer: A function of the number of steps that makes the optimizer.

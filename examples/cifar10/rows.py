@@ -1,11 +1,15 @@
 """The rows of a study: a CSV file that survives being killed at any moment."""
 
 import csv
-import fcntl
 import io
 import os
 from contextlib import contextmanager
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: only one process at a time may add rows.
+    fcntl = None
 
 KEY = ("model", "arm", "seed")
 COLUMNS = (
@@ -53,11 +57,11 @@ def append(path, row):
         Whether the row was added.
     """
     _create(path)
-    with _locked(path) as descriptor:
-        content = _repair(descriptor)
+    with _locked(path) as file:
+        content = _repair(file)
         if key(row) in map(key, _parse(content)):
             return False
-        _write(descriptor, _line(row[column] for column in COLUMNS))
+        _write(file, _line(row[column] for column in COLUMNS))
         return True
 
 
@@ -86,20 +90,17 @@ def _create(path):
 
 @contextmanager
 def _locked(path):
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    with open(path, "r+b", buffering=0) as file:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
 
 
-def _repair(descriptor):
+def _repair(file):
     """Cuts off what a killed process has left of its last row."""
-    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    content = file.read()
     whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        os.ftruncate(descriptor, len(whole))
+    file.truncate(len(whole))
     return whole
 
 
@@ -120,7 +121,8 @@ def _line(fields):
     return text.getvalue().encode()
 
 
-def _write(descriptor, line):
-    if os.write(descriptor, line) != len(line):
+def _write(file, line):
+    file.seek(0, os.SEEK_END)
+    if file.write(line) != len(line):
         raise OSError("The row was cut short; the next call drops its rest.")
-    os.fsync(descriptor)
+    os.fsync(file.fileno())
