@@ -118,7 +118,9 @@ class PARewired(InitializerWrapper):
     ) -> Tensor:
         kernel_layout = self._kernel_layout(shape)
         placement = Placement(shape, layout)
-        kernel = draw_from_base(self._complete_base, shape, dtype)
+        kernel = placement.off_mesh(
+            draw_from_base, self._complete_base, shape, dtype
+        )
         kernel = rewire_kernel(
             placement.source(kernel),
             kernel_layout,

@@ -6,7 +6,8 @@ as the variable's value: already placed. So the kernel is made on the host, like
 any other, and only the shards reach the devices. Nothing is compiled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -46,6 +47,17 @@ class Placement:
                     f"Received: shape={tuple(shape)}, axes={axes}, mesh={sizes}"
                 )
         self._layout = keras.distribution.TensorLayout(axes, mesh)
+
+    def off_mesh(self, function: Callable[..., Tensor], *args: Any) -> Tensor:
+        """Calls a function of which only the result is to be placed.
+
+        Keras calls the initializer with the mesh set, and JAX compiles every
+        operation anew for it. The setting is local to the thread.
+        """
+        if self._layout is None:
+            return function(*args)
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            return thread.submit(function, *args).result()
 
     def source(self, kernel: Tensor) -> Tensor:
         """Returns a kernel in the form that is best placed from: an array.

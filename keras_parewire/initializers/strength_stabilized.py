@@ -103,7 +103,7 @@ class StrengthStabilized(InitializerWrapper):
         layout: Any = None,
     ) -> Tensor:
         placement = Placement(shape, layout)
-        best = self._best_candidate(shape, dtype)
+        best = placement.off_mesh(self._best_candidate, shape, dtype)
         return placement.place(placement.source(best))
 
     def _best_candidate(
