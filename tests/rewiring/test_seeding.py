@@ -142,6 +142,62 @@ def test_wrapped_model_is_paired_with_the_plain_one():
     assert moved == 2 + 3 * 4 + 4 + 2
 
 
+def constant(shape, dtype=None):
+    return ops.ones(shape, dtype)
+
+
+LAYERS = {
+    "SimpleRNN": lambda wrap: keras.layers.SimpleRNN(
+        4,
+        kernel_initializer=wrap(keras.initializers.GlorotUniform()),
+        recurrent_initializer=wrap(keras.initializers.Orthogonal()),
+    ),
+    "LSTM, recurrent only": lambda wrap: keras.layers.LSTM(
+        4,
+        kernel_initializer=keras.initializers.GlorotUniform(),
+        recurrent_initializer=wrap(keras.initializers.Orthogonal()),
+    ),
+    "ConvLSTM2D": lambda wrap: keras.layers.ConvLSTM2D(
+        4,
+        2,
+        kernel_initializer=wrap(keras.initializers.GlorotUniform()),
+        recurrent_initializer=wrap(keras.initializers.Orthogonal()),
+    ),
+    "SeparableConv2D, pointwise only": lambda wrap: (
+        keras.layers.SeparableConv2D(
+            4,
+            2,
+            depthwise_initializer=keras.initializers.GlorotUniform(),
+            pointwise_initializer=wrap(keras.initializers.GlorotUniform()),
+        )
+    ),
+    "base without a seed": lambda wrap: keras.layers.Dense(
+        4, kernel_initializer=wrap(constant)
+    ),
+    "array": lambda wrap: keras.layers.Dense(
+        4, kernel_initializer=wrap(keras.initializers.Constant(2.0))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_instances_in_both_models_are_paired(name):
+    """Whatever the layer, if its initializers are made in the same place."""
+    shapes = {"SimpleRNN": (3, 5), "ConvLSTM2D": (3, 6, 6, 5)}
+    shapes["LSTM, recurrent only"] = (3, 5)
+    shape = shapes.get(name, (6, 6, 5))
+
+    def build(wrap):
+        keras.utils.set_random_seed(11)
+        inputs = keras.Input(shape)
+        x = LAYERS[name](wrap)(inputs)
+        return keras.Model(inputs, keras.layers.Dense(9)(x))
+
+    plain, wrapped = build(lambda base: base), build(PARewired)
+    for one, other in zip(plain.weights, wrapped.weights, strict=True):
+        assert_permutation(one.value, other.value)
+
+
 @pytest.mark.parametrize("seed", [None, 4])
 @wrappers
 def test_global_random_state_is_that_of_a_plain_initializer(wrapper, seed):
