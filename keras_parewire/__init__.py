@@ -25,6 +25,7 @@ from keras_parewire.rewiring.strengths import strength_variance, strengths
 from keras_parewire.visualization import (
     animate_rewiring,
     plot_connections,
+    plot_strength_variances,
     plot_strengths,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "StrengthStabilized",
     "animate_rewiring",
     "plot_connections",
+    "plot_strength_variances",
     "plot_strengths",
     "random_prune",
     "register_axes",

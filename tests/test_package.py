@@ -37,6 +37,7 @@ def test_public_names():
         "StrengthStabilized",
         "animate_rewiring",
         "plot_connections",
+        "plot_strength_variances",
         "plot_strengths",
         "random_prune",
         "register_axes",

@@ -1,9 +1,15 @@
-"""Pictures of kernels and their strengths, drawn with Matplotlib."""
+"""Plots of kernels and of their strengths, drawn with Matplotlib."""
 
-from keras_parewire.visualization.connections import (
-    animate_rewiring,
-    plot_connections,
+from keras_parewire.visualization.animation import animate_rewiring
+from keras_parewire.visualization.connections import plot_connections
+from keras_parewire.visualization.strengths import (
+    plot_strength_variances,
+    plot_strengths,
 )
-from keras_parewire.visualization.strengths import plot_strengths
 
-__all__ = ["animate_rewiring", "plot_connections", "plot_strengths"]
+__all__ = [
+    "animate_rewiring",
+    "plot_connections",
+    "plot_strength_variances",
+    "plot_strengths",
+]

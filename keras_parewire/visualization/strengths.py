@@ -1,93 +1,136 @@
-"""Pictures of strengths, drawn with Matplotlib."""
+"""Plots of neuron strengths and of their variances."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from keras_parewire.models.report import RewireReport
 from keras_parewire.models.rewire import strength_report
-from keras_parewire.rewiring.strengths import strengths
+from keras_parewire.rewiring.strengths import matrix_strengths
+from keras_parewire.rewiring.validation import Tensor
+from keras_parewire.visualization.figures import (
+    check_axes,
+    finite_matrix,
+    new_axes,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-def plot_strengths(model_or_report_or_kernel: Any, ax: Any = None) -> Any:
-    """Draws the strengths of a kernel's neurons, or strength variances.
+def plot_strengths(kernel: Tensor, *, ax: "Axes | None" = None) -> "Axes":
+    """Plots histograms of the strengths of a kernel's neurons.
 
     Example:
 
-    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
-    >>> report = rewire_model(model, seed=0)
-    >>> ax = plot_strengths(report)
+    >>> kernel = keras.random.normal((64, 32), seed=0)
+    >>> ax = plot_strengths(kernel)
     >>> ax.get_xlabel()
-    'strength variance'
+    'strength'
 
     Args:
-        model_or_report_or_kernel: For a `RewireReport` the strength variances
-            of all kernels, before and after; for a built model the same as it
-            is; for a kernel, a tensor or array `(..., in, out)`, the histograms
-            of its input and output neurons' strengths.
-        ax: The Matplotlib axes to draw into. Defaults to new ones.
+        kernel: Tensor or array `(..., in, out)`.
+        ax: The Matplotlib axes to plot into. Defaults to a new figure's.
 
     Returns:
         The axes.
 
     Raises:
         ImportError: If Matplotlib is not installed.
-        ValueError: If a model has not been built, or has no kernels.
+        TypeError: If `kernel` is not a tensor or an array of real numbers, or
+            `ax` is not Matplotlib axes.
+        ValueError: If the kernel's rank is below 2, a weight is NaN or
+            infinite, or the kernel is being traced.
     """
-    drawn = model_or_report_or_kernel
-    if isinstance(drawn, keras.layers.Layer):
-        drawn = strength_report(drawn)
-    if isinstance(drawn, RewireReport):
-        return _plot_variances(drawn, ax)
-    pair = strengths(drawn)
-    if ax is None:
-        ax = _new_axes((6.4, 4.8))
+    pair = matrix_strengths(finite_matrix(kernel))
+    [axes] = new_axes((6.4, 4.8)) if ax is None else check_axes(ax)
     bins = np.histogram_bin_edges(np.concatenate(pair), "auto")
     for values, side, color in zip(
         pair, ("input", "output"), ("tab:orange", "tab:blue"), strict=True
     ):
-        ax.hist(
+        axes.hist(
             values,
-            bins,
+            bins,  # type: ignore[arg-type]  # Arrays are edges, too.
             alpha=0.6,
             color=color,
             label=f"{len(values)} {side} neurons",
         )
-    ax.set(xlabel="strength", ylabel="neurons")
-    ax.legend()
-    return ax
+    axes.set(xlabel="strength", ylabel="neurons")
+    axes.legend()
+    return axes
 
 
-def _new_axes(size: tuple[float, float]) -> Any:
-    import matplotlib.pyplot as plt
+def plot_strength_variances(
+    model_or_report: "keras.layers.Layer | RewireReport",
+    *,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Plots the strength variance of every kernel of a model.
 
-    return plt.subplots(figsize=size, layout="constrained")[1]
+    Example:
 
+    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
+    >>> report = rewire_model(model, seed=0)
+    >>> ax = plot_strength_variances(report)
+    >>> ax.get_xlabel()
+    'strength variance'
 
-def _plot_variances(report: RewireReport, ax: Any) -> Any:
+    Args:
+        model_or_report: A `RewireReport`, of which the variances before and
+            after rewiring are plotted, or a built model or layer, of which the
+            present ones are.
+        ax: The Matplotlib axes to plot into. Defaults to a new figure's.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ImportError: If Matplotlib is not installed.
+        TypeError: If `model_or_report` is neither a model nor a report, or `ax`
+            is not Matplotlib axes.
+        ValueError: If the model is not built or has no kernels, or a strength
+            variance is NaN or infinite.
+    """
+    report = model_or_report
+    if isinstance(report, keras.layers.Layer):
+        report = strength_report(report)
+    if not isinstance(report, RewireReport):
+        raise TypeError(
+            "`model_or_report` must be a Keras model or a `RewireReport`. "
+            f"Received: model_or_report={model_or_report!r}"
+        )
     rows = [row for row in report if row.skipped is None]
     if not rows:
-        raise ValueError("There must be kernels to draw. Received: none")
-    if ax is None:
-        # A line of text for each kernel.
-        ax = _new_axes((8.0, 1.5 + 0.18 * len(rows)))
-    places = np.arange(len(rows))
+        raise ValueError(
+            "`model_or_report` must have kernels to plot. "
+            f"Received: {len(report)} weights, none of them a kernel"
+        )
     before = np.array([row.before for row in rows], float)
     after = np.array([row.after for row in rows], float)
+    for row, one, other in zip(rows, before, after, strict=True):
+        if not np.isfinite([one, other]).all():
+            raise ValueError(
+                "Strength variances must be finite to be plotted. "
+                f"Received: {row.path} with {one} before and {other} after"
+            )
+    # A line of text for each kernel.
+    size = (8.0, 1.5 + 0.18 * len(rows))
+    [axes] = new_axes(size) if ax is None else check_axes(ax)
+    positions = np.arange(len(rows))
     changed = bool((before != after).any())
     if changed:
-        ax.hlines(places, before, after, color="lightgray", zorder=0)
+        axes.hlines(positions, before, after, color="lightgray", zorder=0)
     label = "before" if changed else None
-    ax.plot(before, places, "o", ms=4, color="tab:gray", label=label)
+    axes.plot(before, positions, "o", ms=4, color="tab:gray", label=label)
     if changed:
-        ax.plot(after, places, "o", ms=4, color="tab:blue", label="after")
-        # Above, since the rows leave no room.
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
-    ax.set_yticks(places, [row.path for row in rows], fontsize=7)
-    ax.set_ylim(len(rows) - 0.5, -0.5)
+        axes.plot(after, positions, "o", ms=4, color="tab:blue", label="after")
+        # Above the plot, because the rows fill all of it.
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    axes.set_yticks(positions, [row.path for row in rows], fontsize=7)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     if min(before.min(), after.min()) > 0:
-        ax.set_xscale("log")
-    ax.set_xlabel("strength variance")
-    ax.grid(axis="x", alpha=0.3)
-    return ax
+        axes.set_xscale("log")
+    axes.set_xlabel("strength variance")
+    axes.grid(axis="x", alpha=0.3)
+    return axes
