@@ -2,10 +2,11 @@
 
     KERAS_BACKEND=jax python examples/benchmark.py
 
-Prints tables and a figure of ratios measured in one run, and writes them with
-the raw seconds to `<out>/benchmark-<backend>.json` and `.png`. The baseline is
+Prints tables of ratios measured in one run, and writes them with the raw
+seconds to `benchmark-<backend>.json`, with a plot beside it. The baseline is
 the published sequential rule in NumPy with `Generator.choice`. A full run takes
-some minutes, `--quick` (fewer and smaller kernels) less than one.
+three to five minutes on two cores; `--quick`, with fewer and smaller kernels,
+less than one.
 """
 
 import argparse
@@ -19,12 +20,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# The tests' oracle, written from the paper, is the baseline.
+# The baseline is the tests' reference implementation, written from the paper.
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
+from command_line import output_folder
 from keras import ops
 from reference import published
 
@@ -37,10 +39,12 @@ from keras_parewire.rewiring import ops_engine
 from keras_parewire.rewiring.seeding import noise_stream
 
 BACKEND = keras.backend.backend()
+# Exists on Linux only.
+STATUS = Path("/proc/self/status")
 
 
 def seconds(function, repeats=1):
-    """The least time of some calls; the least is the least disturbed."""
+    """Returns the shortest time of several calls, the least disturbed one."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -50,22 +54,23 @@ def seconds(function, repeats=1):
 
 
 def wait_for(tensor):
-    """Waits for what a backend may still be computing."""
+    """Waits until an asynchronous backend has computed a tensor."""
     if ops.is_tensor(tensor):
         ops.convert_to_numpy(tensor[:1])
 
 
 def random_matrix(*shape):
-    """A float32 array of normal numbers, as large as initial weights are.
+    """Returns a float32 array of normal numbers, scaled like initial weights.
 
-    How far strengths differ decides how often `Generator.choice` draws again.
+    The scale matters: the more strengths differ, the more often
+    `Generator.choice` has to draw again.
     """
     values = np.random.default_rng(0).standard_normal(shape, np.float32)
     return values / np.float32(np.sqrt(shape[0]))
 
 
 def resnet50_shapes():
-    """The shapes of ResNet-50's 54 kernels, 25.5 million weights."""
+    """Returns the shapes of ResNet-50's 54 kernels, 25.5 million weights."""
     shapes, channels = [(7, 7, 3, 64)], 64
     for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
         shapes.append((1, 1, channels, 4 * width))
@@ -80,7 +85,7 @@ def resnet50_shapes():
 
 
 def resnet50(quick):
-    """Rewires all kernels of a ResNet-50, first calls and conversions too."""
+    """Times all kernels of a ResNet-50, first calls and conversions too."""
     shapes = resnet50_shapes()[: 24 if quick else None]
     kernels = []
 
@@ -113,7 +118,7 @@ def resnet50(quick):
 
 
 def sort_bound(quick):
-    """Compares with `np.sort` applied four times: two sorts for each pass."""
+    """Compares rewiring with four calls of `np.sort`, two for each pass."""
     squares = [(n, n) for n in (64, 128, 256, 512, 1024, 2048, 4096)]
     shapes = [(512, 4608), (4608, 512), *squares[: 5 if quick else None]]
     rows = []
@@ -141,7 +146,7 @@ def sort_bound(quick):
 
 
 def small_kernels(quick):
-    """Rewires 200 kernels of 64x64."""
+    """Times 200 kernels of 64x64."""
     kernels = [ops.convert_to_tensor(random_matrix(64, 64))] * 200
     return {
         "seconds": seconds(
@@ -151,7 +156,7 @@ def small_kernels(quick):
 
 
 def in_new_process(shape):
-    """Runs `measure_memory` where nothing else has used memory before."""
+    """Runs `measure_memory` in a process that has used little memory yet."""
     arguments = [sys.executable, __file__, "--measure", *shape]
     process = subprocess.run(
         list(map(str, arguments)), stdout=subprocess.PIPE, check=True
@@ -160,26 +165,33 @@ def in_new_process(shape):
 
 
 def status_bytes(field):
-    """A size that Linux keeps of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    """Returns a memory size of this process, which only Linux tells.
+
+    `ru_maxrss` would be portable, but a new process inherits its parent's.
+    """
+    lines = STATUS.read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return int(fields[field].split()[0]) * 1024
 
 
 def measure_memory(shape):
-    """Prints the seconds and the peak of memory beyond what was there."""
+    """Prints the seconds and the peak memory beyond what was in use before.
+
+    The memory is printed as null on systems other than Linux.
+    """
     kernel = ops.convert_to_tensor(random_matrix(*shape))
     rewire(random_matrix(64, 64), seed=0)
-    before = status_bytes("VmRSS")
+    before = status_bytes("VmRSS") if STATUS.exists() else None
     elapsed = seconds(lambda: rewire(kernel, seed=0))
-    # Not `ru_maxrss`: a new process inherits its parent's.
-    extra = status_bytes("VmHWM") - before
-    kernels = extra / (4 * np.prod(shape))
-    print(json.dumps({"seconds": elapsed, "kernels": float(kernels)}))
+    kernels = None
+    if before is not None:
+        extra = status_bytes("VmHWM") - before
+        kernels = float(extra / (4 * np.prod(shape)))
+    print(json.dumps({"seconds": elapsed, "kernels": kernels}))
 
 
 def memory(quick):
-    """Rewires the largest kernels; peak memory in the kernel's own size."""
+    """Measures time and peak memory (on Linux) of the largest kernels."""
     shapes = [(4096, 4096), *([] if quick else [(8192, 28672)])]
     rows = []
     for shape in shapes:
@@ -197,7 +209,7 @@ def memory(quick):
 
 
 def compiled(function):
-    """Compiles as the backend does; PyTorch runs the operations as they are."""
+    """Compiles a function with the backend's compiler; PyTorch runs eagerly."""
     if BACKEND == "jax":
         import jax
 
@@ -210,7 +222,7 @@ def compiled(function):
 
 
 def paths(shape, block_size):
-    """Times the host path and the traced path on a tensor of the device."""
+    """Times the host path and the traced path on a tensor on the device."""
     tensor = keras.initializers.Orthogonal(seed=0)(shape)
     inputs, outputs = shape
     draw = noise_stream(0, 1.0)
@@ -239,7 +251,7 @@ def paths(shape, block_size):
 
 
 def blocks(quick):
-    """Both paths for several block sizes, with the strength variances left."""
+    """Compares block sizes on both paths, by time and strength variance."""
     rows = []
     for shape in [(512, 1152)] if quick else [(512, 4608), (2048, 2048)]:
         kernel = keras.initializers.Orthogonal(seed=0)(shape)
@@ -256,7 +268,7 @@ def blocks(quick):
 
 
 def device_paths(quick):
-    """Both paths for tensors that live on the default device (`--gpu`)."""
+    """Times both paths for tensors on the default device (`--gpu`)."""
     shapes = [(512, 4608), (2048, 2048), (4096, 4096), (4096, 11008)]
     return [
         paths(shape, block_size)
@@ -266,7 +278,7 @@ def device_paths(quick):
 
 
 def stabilized(quick):
-    """Compares `StrengthStabilized` with drawing its candidates."""
+    """Compares `StrengthStabilized` with only drawing its candidates."""
     shape, candidates = ((512, 1152), 10) if quick else ((512, 4608), 100)
     keras.initializers.Orthogonal(seed=0)(shape)  # Compiles, on JAX.
     draw = seconds(
@@ -287,7 +299,7 @@ def stabilized(quick):
 
 
 def print_table(name, rows):
-    """Prints a list of rows, or one."""
+    """Prints one row or a list of rows."""
     rows = rows if isinstance(rows, list) else [rows]
     print(f"\n{name}")
     cells = [
@@ -307,7 +319,7 @@ def print_table(name, rows):
 
 
 def draw(rows, path):
-    """Draws time against the number of weights."""
+    """Plots time against the number of weights."""
     rows = sorted(rows, key=lambda row: np.prod(row["shape"]))
     rows = [row for row in rows if row["shape"][0] == row["shape"][1]]
     weights = [np.prod(row["shape"]) for row in rows]
@@ -333,12 +345,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under a minute")
     parser.add_argument("--gpu", action="store_true", help="device paths only")
-    parser.add_argument("--out", type=Path, default=Path("benchmark_output"))
+    parser.add_argument("--out", type=Path, default=output_folder("benchmark"))
     parser.add_argument("--measure", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         return measure_memory(arguments.measure)
-    # The cold one first: nothing has been compiled before it.
+    # The one that includes compilation goes first.
     sections = (resnet50, sort_bound, small_kernels, memory, blocks, stabilized)
     sections = (device_paths,) if arguments.gpu else sections
     progress = keras.utils.Progbar(len(sections), unit_name="table")

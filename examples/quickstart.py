@@ -2,10 +2,10 @@
 
     python examples/quickstart.py
 
-For each seed both networks start from the same draw of the base, and see the
-same data in the same order: only the places of the weights differ. Prints the
-strength variances and accuracies, draws them, saves a rewired model, and loads
-it in a new process. Takes under a minute on two cores, on any backend.
+For each seed, both networks start from the same draw of the base and see the
+same data in the same order; only the positions of the weights differ. Prints
+and plots the strength variances and accuracies, saves a rewired model, and
+loads it in a new process. Takes under a minute on two cores on any backend.
 """
 
 import argparse
@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
+from command_line import numbers, output_folder
 from keras import layers
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -40,7 +41,7 @@ def load_data():
 
 
 def make_model(arm, seed):
-    """Builds the network of one arm: the same draw for the same seed."""
+    """Builds the network of one arm; all arms of a seed share their draw."""
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
         [
@@ -73,7 +74,7 @@ def make_model(arm, seed):
 
 
 def kernels(model):
-    """Returns the kernels by the names of their layers."""
+    """Returns the kernels, keyed by layer and shape."""
     return {
         layer.name.split("_")[0] + str(tuple(layer.kernel.shape)): layer.kernel
         for layer in model.layers
@@ -100,9 +101,9 @@ def train(model, data, epochs, after_epoch):
     return history.history["val_accuracy"]
 
 
-def print_tables(variances, accuracies):
-    """Prints the strength variances of one seed and all accuracies."""
-    print("\nStrength variance, seed 0")
+def print_tables(seed, variances, accuracies):
+    """Prints the strength variances of one seed and the accuracies of all."""
+    print(f"\nStrength variance, seed {seed}")
     print(f"{'kernel':24}{'plain':>12}{'rewired':>12}")
     for name in variances["plain"]:
         row = "".join(f"{variances[arm][name]:12.5f}" for arm in ARMS)
@@ -124,7 +125,7 @@ def print_tables(variances, accuracies):
 
 
 def draw(dense_kernels, accuracies, path):
-    """Draws one layer's strengths and the learning curves."""
+    """Plots one layer's strengths and the learning curves."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     for side, axis in zip(("inputs", "outputs"), axes, strict=False):
         values = {
@@ -157,7 +158,7 @@ def draw(dense_kernels, accuracies, path):
 
 
 def save(model, images, folder):
-    """Saves a model and what it predicts."""
+    """Saves a model and its predictions."""
     model.save(folder / "model.keras")
     np.savez(
         folder / "predictions.npz",
@@ -168,7 +169,7 @@ def save(model, images, folder):
 
 def load_and_compare(folder):
     """Loads a saved model and compares its predictions with the saved ones."""
-    # `import keras_parewire` above lets Keras find the initializers.
+    # Importing keras_parewire, as above, registers the initializers.
     model = keras.saving.load_model(folder / "model.keras")
     saved = np.load(folder / "predictions.npz")
     predictions = model.predict(saved["images"], verbose=0)
@@ -179,26 +180,30 @@ def load_and_compare(folder):
 def main():
     """Runs the comparison."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5, help="at least 2")
+    parser.add_argument(
+        "--seeds", type=numbers, default="0-4", help="two or more, as in 0-4"
+    )
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--out", type=Path, default=Path("quickstart_output"))
+    parser.add_argument("--out", type=Path, default=output_folder("quickstart"))
     parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.load:
         return load_and_compare(arguments.load)
+    if len(arguments.seeds) < 2:
+        parser.error("--seeds must be two or more, for a standard deviation")
     arguments.out.mkdir(parents=True, exist_ok=True)
     print(f"Keras {keras.__version__} on {keras.backend.backend()}")
 
     data = load_data()
     progress = keras.utils.Progbar(
-        arguments.seeds * len(ARMS) * arguments.epochs, unit_name="epoch"
+        len(arguments.seeds) * len(ARMS) * arguments.epochs, unit_name="epoch"
     )
     accuracies = {arm: [] for arm in ARMS}
     variances, dense_kernels = {}, {}
-    for seed in range(arguments.seeds):
+    for seed in arguments.seeds:
         for arm in ARMS:
             model = make_model(arm, seed)
-            if seed == 0:
+            if seed == arguments.seeds[0]:
                 named = kernels(model)
                 variances[arm] = {
                     name: strength_variance(kernel)
@@ -211,7 +216,7 @@ def main():
             accuracies[arm].append(curve)
     accuracies = {arm: np.array(curves) for arm, curves in accuracies.items()}
 
-    print_tables(variances, accuracies)
+    print_tables(arguments.seeds[0], variances, accuracies)
     draw(dense_kernels, accuracies, arguments.out / "quickstart.png")
     print(f"\nDrew {arguments.out / 'quickstart.png'}")
     save(model, data[1], arguments.out)

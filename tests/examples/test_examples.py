@@ -26,15 +26,16 @@ def test_benchmark_measures_memory():
 
 
 def test_quickstart(tmp_path):
-    arguments = ["--seeds", 2, "--epochs", 1, "--out", tmp_path]
+    arguments = ["--seeds", "3-4", "--epochs", 1, "--out", tmp_path]
     output = run("quickstart.py", *arguments)
+    assert "Strength variance, seed 3" in output
     assert "mean ± standard deviation of 2 seeds" in output
     assert "its predictions agree" in output
     assert (tmp_path / "quickstart.png").stat().st_size > 10_000
 
 
 def test_whole_model(tmp_path):
-    output = run("whole_model.py", "MobileNet", "--out", tmp_path)
+    output = run("whole_model.py", "--model", "MobileNet", "--out", tmp_path)
     assert "conv_pw_13/kernel" in output
     assert "skipped: " in output
     pictures = ["connections.png", "rewiring.gif", "strengths.png"]
