@@ -1,6 +1,18 @@
-"""One process tests one backend: the one `KERAS_BACKEND` names."""
+"""One process tests one backend.
 
+It is the one that `KERAS_BACKEND` names or, without that variable, the first
+one installed, so that plain `pytest` works wherever the package does.
+"""
+
+import importlib.util
 import os
+
+# Keras' own default is TensorFlow, installed or not. Subprocesses inherit this.
+if "KERAS_BACKEND" not in os.environ:
+    for backend in ("tensorflow", "jax", "torch"):
+        if importlib.util.find_spec(backend):
+            os.environ["KERAS_BACKEND"] = backend
+            break
 
 # Eight devices on one CPU, for JAX to shard over; read when it is imported.
 os.environ["XLA_FLAGS"] = (
@@ -38,7 +50,7 @@ def pytest_make_parametrize_id(config, val, argname):
 def pytest_runtest_setup(item):
     for mark in item.iter_markers("backend"):
         if keras.backend.backend() not in mark.args:
-            pytest.skip(f"is about {' and '.join(mark.args)}")
+            pytest.skip(f"runs on {' and '.join(mark.args)} only")
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What several tests need."""
+"""Helpers that several tests share."""
 
 import contextlib
 from unittest import mock
@@ -12,18 +12,18 @@ as_array = ops.convert_to_numpy
 
 
 def bits(kernel):
-    """The bits of a kernel's values, which tell `-0.0` from `0.0`."""
+    """Returns the bits of a kernel's values: `-0.0` and `0.0` differ."""
     values = np.ascontiguousarray(as_array(kernel))
     return values.view(f"u{values.itemsize}")
 
 
 def assert_same(one, other):
-    """The same values in the same places, bit for bit."""
+    """Asserts the same values in the same places, bit for bit."""
     np.testing.assert_array_equal(bits(one), bits(other))
 
 
 def assert_permutation(one, other):
-    """The same values in any places, bit for bit."""
+    """Asserts the same values in any places, bit for bit."""
     np.testing.assert_array_equal(
         np.sort(bits(one), axis=None), np.sort(bits(other), axis=None)
     )
@@ -31,7 +31,7 @@ def assert_permutation(one, other):
 
 @contextlib.contextmanager
 def recorded_engines():
-    """Yields the list of the engines called: "numpy_engine" or "ops_engine"."""
+    """Yields a list of the engines called: "numpy_engine" or "ops_engine"."""
     calls = []
 
     def recording(module):

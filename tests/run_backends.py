@@ -1,4 +1,4 @@
-"""Runs the whole suite on each backend, in processes side by side.
+"""Runs the whole suite, slow tests too, on each backend, side by side.
 
     python tests/run_backends.py [BACKEND ...] [-- PYTEST_ARGUMENT ...]
 
@@ -19,14 +19,14 @@ ROOT = Path(__file__).parents[1]
 
 def run_suite(backend, pytest_arguments):
     process = subprocess.run(
-        [sys.executable, "-m", "pytest", *pytest_arguments],
+        [sys.executable, "-m", "pytest", "-m", "", *pytest_arguments],
         cwd=ROOT,
         env={**os.environ, "KERAS_BACKEND": backend},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    # In one piece, so that two of them do not mix.
+    # At once, so that the outputs of two backends do not mix.
     print(f"\n=== {backend} ===\n{process.stdout}", flush=True)
     return process.returncode
 
@@ -37,13 +37,13 @@ def main(arguments):
     missing = [name for name in backends if not importlib.util.find_spec(name)]
     if missing:
         return f"Not installed: {', '.join(missing)}"
-    # They compile much in one thread, which leaves room for one another.
+    # Compilation uses a single core, so running all at once saves time.
     with ThreadPoolExecutor() as pool:
         runs = pool.map(
             lambda backend: run_suite(backend, arguments[split + 1 :]), backends
         )
         codes = dict(zip(backends, runs, strict=True))
-    # pytest's code is not 0 either when it has collected no test.
+    # pytest's code is not 0 when it has collected no tests, either.
     failed = [backend for backend, code in codes.items() if code]
     if failed:
         return f"Failed: {', '.join(failed)}"

@@ -1,5 +1,6 @@
 import ast
 import doctest
+import functools
 import os
 import re
 import subprocess
@@ -24,7 +25,7 @@ BACKENDS = {"tensorflow", "jax", "torch"}
 
 
 def test_the_backend_is_the_one_asked_for():
-    # Without it, Keras takes the one of its configuration file.
+    # Otherwise Keras would choose by its configuration file.
     assert keras.backend.backend() == os.environ["KERAS_BACKEND"]
 
 
@@ -80,14 +81,14 @@ def test_imports(module):
     tree = ast.parse(path.read_text())
     allowed = {"keras", "numpy", "keras_parewire"} | sys.stdlib_module_names
     assert imported(tree.body) <= allowed
-    # Only what draws needs Matplotlib, and only when it does.
+    # Only plots need Matplotlib, and import it when they are made.
     if "visualization" in module:
         allowed = allowed | {"matplotlib"}
     assert imported(ast.walk(tree)) <= allowed
 
 
 def test_import_loads_nothing_heavy():
-    # What Keras loads for itself is its own affair.
+    # Compared with Keras alone, which may load some of these itself.
     code = "import sys, {}; print(*sys.modules)"
     loaded, keras_loaded = (
         set(
@@ -105,7 +106,10 @@ def test_import_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_docstring_examples(name):
+def test_docstring_examples(name, monkeypatch):
+    # On a busy machine `rewire_model` may show its bar, which appears late.
+    silent = functools.partial(keras.utils.Progbar, verbose=0)
+    monkeypatch.setattr(keras.utils, "Progbar", silent)
     module = import_module(name.removesuffix(".__init__"))
     names = {**vars(keras_parewire), "keras": keras}
     results = doctest.testmod(module, extraglobs=names)
@@ -128,18 +132,39 @@ def test_readme_examples(tmp_path, monkeypatch):
     names = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
-    # What the README says of the two models.
+    # The README says this of the two models.
     plain, rewired = names["plain"], names["rewired"]
     for one, other in zip(plain.layers, rewired.layers, strict=True):
         assert_permutation(one.kernel.value, other.kernel.value)
         assert strength_variance(other.kernel) < strength_variance(one.kernel)
 
 
-def test_continuous_integration_finds_the_test_command():
-    commands = re.findall(
-        r"^.*python tests/run_backends.py$",
+def ci_commands():
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    return lines[lines.index('cd "$(dirname "$0")/.."') + 1 :]
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    [command] = re.findall(
+        r"^python3 -m venv .*python tests/run_backends\.py$",
         (ROOT / "README.md").read_text(),
         re.MULTILINE,
     )
-    assert len(commands) == 1
-    assert commands[0].startswith("python3 -m venv .venv && ")
+    expected = command.split(" && ")
+    assert ci_commands()[: len(expected)] == expected
+
+
+def test_pre_commit_runs_the_checks_of_ci():
+    hooks = re.findall(
+        r"^ +entry: (.*)$",
+        (ROOT / ".pre-commit-config.yaml").read_text(),
+        re.MULTILINE,
+    )
+    assert hooks
+    assert ci_commands()[-len(hooks) :] == hooks
+
+
+def test_version_is_the_same_everywhere():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {keras_parewire.__version__}\n" in citation
+    assert keras_parewire.__version__ in (ROOT / "CHANGELOG.md").read_text()

@@ -3,7 +3,6 @@
 import inspect
 
 import keras
-import keras_hub
 import numpy as np
 import pytest
 from helpers import as_array, assert_permutation, assert_same
@@ -124,6 +123,7 @@ OUTSIDE = {"ViTBackbone": [(192, 32)], "BertBackbone": [(32, 32)]}
 
 @pytest.mark.parametrize("name", HUB)
 def test_keras_hub(name):
+    keras_hub = pytest.importorskip("keras_hub")
     model = getattr(keras_hub.models, name)(**HUB[name])
     report = assert_rewired(model)
     done = [(row.inputs, row.outputs) for row in report if row.skipped is None]

@@ -330,7 +330,7 @@ def test_wrong_arguments():
         strip("model")
 
 
-def organised():
+def organized():
     """A model that names our initializers wherever it can."""
     wrap = PARewired(StrengthStabilized("he_normal", 2))
     x = inputs = keras.Input((4, 6))
@@ -357,11 +357,11 @@ def config_of(path):
 
 
 def test_a_stripped_model_loads_without_the_package(tmp_path):
-    model = organised()
+    model = organized()
     data = np.random.default_rng(0).random((2, 4, 6), np.float32)
     expected = model.predict(data, verbose=0)
-    model.save(tmp_path / "organised.keras")
-    assert "keras_parewire" in config_of(tmp_path / "organised.keras")
+    model.save(tmp_path / "organized.keras")
+    assert "keras_parewire" in config_of(tmp_path / "organized.keras")
     before = values(model)
     strip(model)
     assert_unchanged(model, before)
@@ -381,7 +381,7 @@ np.testing.assert_allclose(predicted, saved["expected"], atol=1e-5)
 
 
 def test_strip_keeps_the_base_and_the_seeds():
-    model = organised()
+    model = organized()
     strip(model)
     config = json.dumps(model.get_config())
     assert "HeNormal" in config
