@@ -10,6 +10,7 @@ from keras_parewire.callbacks.sparsity import random_prune, share_value
 from keras_parewire.initializers import (
     ChannelAverage,
     PARewired,
+    Sinusoidal,
     StrengthStabilized,
 )
 from keras_parewire.models import (
@@ -36,6 +37,7 @@ __all__ = [
     "LookaheadPermutation",
     "PARewired",
     "RewireReport",
+    "Sinusoidal",
     "StrengthStabilized",
     "animate_rewiring",
     "plot_connections",

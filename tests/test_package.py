@@ -35,6 +35,7 @@ def test_public_names():
         "LookaheadPermutation",
         "PARewired",
         "RewireReport",
+        "Sinusoidal",
         "StrengthStabilized",
         "animate_rewiring",
         "plot_connections",

@@ -6,7 +6,12 @@ import pytest
 from helpers import assert_same, recorded_engines
 from keras import layers
 
-from keras_parewire import ChannelAverage, PARewired, StrengthStabilized
+from keras_parewire import (
+    ChannelAverage,
+    PARewired,
+    Sinusoidal,
+    StrengthStabilized,
+)
 
 pytestmark = pytest.mark.backend("jax")
 
@@ -15,6 +20,7 @@ INITIALIZERS = {
     "StrengthStabilized": lambda: StrengthStabilized("he_normal", 3, seed=7),
     "nested": lambda: PARewired(StrengthStabilized("orthogonal", 3), seed=7),
     "ChannelAverage": ChannelAverage,
+    "Sinusoidal": Sinusoidal,
 }
 
 

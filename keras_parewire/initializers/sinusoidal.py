@@ -1,0 +1,143 @@
+"""The deterministic initializer that fills a kernel with sine waves."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_parewire.initializers.placement import Placement
+from keras_parewire.rewiring.layouts import (
+    Axes,
+    Layout,
+    check_axes,
+    kernel_layout,
+)
+from keras_parewire.rewiring.validation import Tensor, check_float
+
+
+# `EinsumDense`, and so the attention layers, tells its axes to instances of
+# `VarianceScaling` only. Nothing else of that class is used here.
+@keras.saving.register_keras_serializable(
+    package="keras_parewire", name="Sinusoidal"
+)
+class Sinusoidal(keras.initializers.VarianceScaling):
+    """Initializer that gives every output neuron a sine wave of its own.
+
+    With a kernel read as a matrix `M` of shape `(inputs, outputs)`,
+
+    `M[j, i] = a * sin((2 * pi * j / inputs + 2 * pi / outputs) * (i + 1))`
+
+    for `j` from 0 to `inputs - 1` and `i` from 0 to `outputs - 1`. The
+    amplitude `a` makes the unbiased variance of all entries
+    `2 / (inputs + outputs)`. As published, the inputs of a convolution are
+    numbered channel by channel: all positions of the window for the first
+    channel, then those for the second. `inputs` counts all of them, and
+    `outputs` counts channels only.
+
+    Nothing is random. That has consequences to know of:
+
+    - All kernels of a shape are equal, whatever the seed: the query, key and
+      value kernels of an attention layer, and every member of an ensemble.
+    - Many kernels with no more inputs than outputs have only about half of full
+      rank, because their waves repeat: 128 for 256 inputs and 512 outputs, and
+      127 for 256 and 256.
+    - Output strengths (the sums of the weights of each neuron) are 0, except
+      for every `inputs`-th output, whose wave is constant. Input strengths are
+      not: for 512 inputs and 256 outputs they vary as much as those of random
+      weights, unless the kernel is rewired, as in `PARewired(Sinusoidal())`.
+
+    Examples:
+
+    >>> # Standalone usage:
+    >>> initializer = Sinusoidal()
+    >>> values = initializer(shape=(64, 32))
+
+    >>> # Usage in a Keras layer:
+    >>> initializer = Sinusoidal()
+    >>> layer = keras.layers.Conv2D(32, 3, kernel_initializer=initializer)
+
+    Args:
+        input_axes: List of integers, the kernel axes that number the input
+            neurons, slowest first. By default kernels are `(*window, in, out)`,
+            except that `EinsumDense` and the attention layers tell theirs.
+        output_axes: List of integers, the kernel axes that number the output
+            neurons, slowest first. Given together with `input_axes`.
+
+    Call arguments:
+        shape: Shape of the kernel, of rank 2 or more.
+        dtype: Optional floating-point dtype; by default Keras' `floatx`.
+        layout: Optional sharding on the devices of the current
+            `keras.distribution`, which Keras passes on JAX.
+
+    Raises:
+        ValueError: If only one side's axes are given or they overlap; when
+            called, if the rank is below 2, the axes are not a partition of the
+            kernel's, the dtype is not floating point, or the kernel has at most
+            two inputs and two outputs, where the sine is 0 throughout.
+        TypeError: If the axes are not lists of integers.
+
+    Reference:
+
+    - [Fernandez-Hernandez et al., 2025](https://arxiv.org/abs/2505.12909)
+    """
+
+    def __init__(
+        self, *, input_axes: Axes = None, output_axes: Axes = None
+    ) -> None:
+        inputs, outputs = check_axes(input_axes, output_axes)
+        # With a seed, Keras does not draw one from Python's random numbers.
+        super().__init__(seed=0, input_axes=inputs, output_axes=outputs)
+        # Nor are the others of its attributes those of this initializer.
+        del self.scale, self.mode, self.distribution
+        self.seed = None
+
+    def __call__(
+        self,
+        shape: Sequence[int],
+        dtype: str | None = None,
+        layout: Any = None,
+    ) -> Tensor:
+        plan = self._plan(shape)
+        placement = Placement(shape, layout)
+        dtype = dtype or keras.config.floatx()
+        check_float(dtype)
+        matrix = _sine_waves(*plan.stack_shape[1:])
+        if keras.backend.standardize_dtype(dtype) != "float64":
+            # Backends round float64 to half precision in different ways.
+            matrix = matrix.astype("float32")
+        kernel = plan.to_kernel(matrix, np)
+        tensor = ops.convert_to_tensor(kernel, dtype)
+        return placement.place(placement.source(tensor))
+
+    def _plan(self, shape: Sequence[int]) -> Layout:
+        plan = kernel_layout(shape, self.input_axes, self.output_axes)
+        if self.input_axes is not None:
+            return plan
+        *window, channel, output = range(len(plan.kernel_shape))
+        return kernel_layout(shape, [channel, *window], [output])
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        # `EinsumDense` adds the seed of the initializer, which is None.
+        if config.get("seed", "none given") is None:
+            config = {k: v for k, v in config.items() if k != "seed"}
+        return cls(**config)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"input_axes": self.input_axes, "output_axes": self.output_axes}
+
+
+def _sine_waves(inputs: int, outputs: int) -> np.ndarray:
+    if max(inputs, outputs) <= 2:
+        raise ValueError(
+            "`Sinusoidal` needs a kernel with more than two inputs or more "
+            "than two outputs: for any other the sine is 0 throughout. "
+            f"Received: inputs={inputs}, outputs={outputs}"
+        )
+    phases = 2 * np.pi * (np.arange(inputs) / inputs + 1 / outputs)
+    waves = np.outer(phases, np.arange(1, outputs + 1))
+    np.sin(waves, out=waves)
+    waves *= np.sqrt(2 / (inputs + outputs) / waves.var(ddof=1))
+    return waves
