@@ -36,6 +36,24 @@ def concrete_values(tensor: Tensor) -> np.ndarray | None:
         # How JAX, TensorFlow and PyTorch's meta device say that there are no
         # values; Keras offers no test for it.
         return None
+    except RuntimeError:
+        distribution = keras.distribution.distribution()
+        if distribution is None:
+            raise
+        values = _gathered_values(tensor, distribution.device_mesh)
+    return values
+
+
+def _gathered_values(tensor: Tensor, mesh: Any) -> np.ndarray:
+    """Returns the values of a tensor whose shards are on several hosts.
+
+    All processes must call it for the same tensors in the same order.
+    """
+    layout = keras.distribution.TensorLayout([None] * len(tensor.shape), mesh)
+    replicated = keras.distribution.distribute_tensor(
+        ops.convert_to_tensor(tensor), layout
+    )
+    values: np.ndarray = ops.convert_to_numpy(replicated)
     return values
 
 
