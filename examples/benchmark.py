@@ -36,7 +36,8 @@ from keras_parewire import (
     strength_variance,
 )
 from keras_parewire.rewiring import ops_engine
-from keras_parewire.rewiring.seeding import noise_stream
+from keras_parewire.rewiring.noise import traced_noise
+from keras_parewire.rewiring.seeding import noise_key
 
 BACKEND = keras.backend.backend()
 # Exists on Linux only.
@@ -224,11 +225,8 @@ def compiled(function):
 def paths(shape, block_size):
     """Times the host path and the traced path on a tensor on the device."""
     tensor = keras.initializers.Orthogonal(seed=0)(shape)
-    inputs, outputs = shape
-    draw = noise_stream(0, 1.0)
     noise = [
-        ops.convert_to_tensor(draw((outputs - 1, inputs))),
-        ops.convert_to_tensor(draw((inputs - 1, outputs))),
+        of_pass[0] for of_pass in traced_noise(noise_key(0), 1.0, (1, *shape))
     ]
 
     def rewire_traced(matrix, *noise):

@@ -6,14 +6,14 @@ compilation. Given the same noise it gives the same kernel, bit for bit.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from keras_parewire.rewiring.noise import Draw
 from keras_parewire.rewiring.ops_engine import attachment, sum_rows
-from keras_parewire.rewiring.seeding import NextNoise
 from keras_parewire.rewiring.sorting import sort_rows
 
 # How many weights are prepared at a time: enough to hide the cost of passing
@@ -31,14 +31,14 @@ Slab = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def rewire_matrix(
-    matrix: np.ndarray, next_noise: NextNoise, exponent: float, block_size: int
+    matrix: np.ndarray, noise: Sequence[Draw], exponent: float, block_size: int
 ) -> np.ndarray:
     """PA-rewires a matrix, as `ops_engine.rewire_matrix` does.
 
     Args:
         matrix: Floating-point array of shape `(inputs, outputs)`.
-        next_noise: Returns the next noise of a given shape. It is called for
-            consecutive rows of the first pass, then of the second.
+        noise: A pair of functions that draw the noise, one for each pass, see
+            `host_noise`.
         exponent: Exponent of the attachment probability, 0 or more.
         block_size: How many rows share one snapshot of the strengths.
 
@@ -47,9 +47,9 @@ def rewire_matrix(
     """
     wide = np.float64 if matrix.dtype == np.float64 else np.float32
     rows = _transpose(matrix, wide)
-    rewire_rows(rows, next_noise, exponent, block_size)
+    rewire_rows(rows, noise[0], exponent, block_size)
     rows = _transpose(rows, wide)
-    rewire_rows(rows, next_noise, exponent, block_size)
+    rewire_rows(rows, noise[1], exponent, block_size)
     return rows.astype(matrix.dtype, copy=False)
 
 
@@ -63,23 +63,21 @@ def _transpose(matrix: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 def rewire_rows(
-    rows: np.ndarray, next_noise: NextNoise, exponent: float, block_size: int
+    rows: np.ndarray, noise: Draw, exponent: float, block_size: int
 ) -> None:
     """One pass over `rows`, of shape `(visited, others)`, in place."""
     visited, others = rows.shape
     if visited == 1 or others == 1:
         return
     strengths = rows[0].astype(np.float32)
-    slabs = _prepare(rows, next_noise, block_size)
+    slabs = _prepare(rows, noise, block_size)
     if rows.size >= _THREADED:
         slabs = _one_ahead(slabs)
-    for blocks, ascending, noise in slabs:
-        _visit(blocks, ascending, noise, strengths, exponent)
+    for slab in slabs:
+        _visit(*slab, strengths, exponent)
 
 
-def _prepare(
-    rows: np.ndarray, next_noise: NextNoise, block_size: int
-) -> Iterator[Slab]:
+def _prepare(rows: np.ndarray, noise: Draw, block_size: int) -> Iterator[Slab]:
     """Yields, slab by slab, everything that does not depend on the strengths.
 
     This is the slab itself, cut into blocks of rows of shape
@@ -98,7 +96,7 @@ def _prepare(
         yield (
             slab.reshape(in_blocks),
             sort_rows(slab).reshape(in_blocks),
-            next_noise(slab.shape).reshape(in_blocks),
+            noise((first - 1) * others, slab.size).reshape(in_blocks),
         )
         first += size
 

@@ -1,5 +1,6 @@
 """Rewiring of a single kernel: public function and choice of engine."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -8,13 +9,12 @@ from keras import ops
 
 from keras_parewire.rewiring import numpy_engine, ops_engine
 from keras_parewire.rewiring.layouts import Axes, Layout, kernel_layout
+from keras_parewire.rewiring.noise import host_noise, traced_noise
 from keras_parewire.rewiring.seeding import (
     Seed,
     check_seed,
-    concrete_seed,
     fresh_seed,
-    noise_stream,
-    traced_noise_stream,
+    noise_key,
 )
 from keras_parewire.rewiring.validation import (
     Tensor,
@@ -105,18 +105,17 @@ def rewire_kernel(
     if getattr(kernel, "is_meta", False):
         return kernel  # PyTorch's placeholders have no values to rearrange.
     values = finite_values(kernel)
-    number = concrete_seed(seed)
-    if values is None or number is None:
-        return _rewire_traced(
-            kernel, layout, exponent, block_size, seed, number
-        )
-    next_noise = noise_stream(number, exponent)
+    key = noise_key(seed)
+    if values is None or not all(isinstance(part, int) for part in key):
+        return _rewire_traced(kernel, layout, exponent, block_size, key)
     # One name throughout: no copy of a large kernel may outlive its use.
     values = layout.to_stack(values, np)
     values = _stacked(
         [
-            numpy_engine.rewire_matrix(matrix, next_noise, exponent, block_size)
-            for matrix in values
+            numpy_engine.rewire_matrix(
+                matrix, host_noise(key, exponent, group), exponent, block_size
+            )
+            for group, matrix in enumerate(values)
         ],
         np,
     )
@@ -132,27 +131,21 @@ def _rewire_traced(
     layout: Layout,
     exponent: float,
     block_size: int,
-    seed: int | keras.random.SeedGenerator,
-    number: int | None,
+    key: Sequence[Tensor],
 ) -> Tensor:
-    if number is None:
-        next_noise = traced_noise_stream(seed, exponent)
-    else:
-        next_noise = noise_stream(number, exponent)
-    _, inputs, outputs = layout.stack_shape
-    shapes = (outputs - 1, inputs), (inputs - 1, outputs)
     # The rewired bits have no gradient that a backend could find. Stopped here,
     # none leaks through the rows that stay in place.
     stack = layout.to_stack(ops.stop_gradient(kernel), ops)
-    rewired = []
-    for group in range(layout.stack_shape[0]):
-        noise = [
-            ops.convert_to_tensor(next_noise(shape), "float32")
-            for shape in shapes
-        ]
-        rewired.append(
-            ops_engine.rewire_matrix(stack[group], noise, exponent, block_size)
+    noise = traced_noise(key, exponent, layout.stack_shape)
+    rewired = [
+        ops_engine.rewire_matrix(
+            stack[group],
+            [of_pass[group] for of_pass in noise],
+            exponent,
+            block_size,
         )
+        for group in range(layout.stack_shape[0])
+    ]
     return layout.to_kernel(_stacked(rewired, ops), ops)
 
 

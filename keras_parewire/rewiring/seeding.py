@@ -4,27 +4,21 @@ import contextlib
 import enum
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_parewire.rewiring.ops_engine import LEAST_EXACT_EXPONENT
-from keras_parewire.rewiring.validation import (
-    Tensor,
-    as_integer,
-    concrete_values,
-)
+from keras_parewire.rewiring.validation import as_integer, concrete_values
 
 Seed: TypeAlias = int | keras.random.SeedGenerator | None
-
-NextNoise: TypeAlias = Callable[[tuple[int, int]], Tensor]
 
 # Keeps our streams apart from all that others make from the same seed: a base
 # drawn with the same integer would otherwise be correlated with its rewiring.
 _SALT = 0x70617265
+_WORD = 2**32 - 1
 
 
 class Stream(enum.IntEnum):
@@ -74,13 +68,17 @@ def seed_without_draw() -> int:
 
 def integer_seed(seed: Seed) -> int:
     """Returns the integer that seeds the next operation on concrete values."""
-    number = fresh_seed() if seed is None else concrete_seed(seed)
-    if number is None:
+    if seed is None:
+        return fresh_seed()
+    if isinstance(seed, int):
+        return seed
+    state = concrete_values(seed.next())
+    if state is None:
         raise ValueError(
             "The state of `seed` must be known here, but it is being traced. "
             f"Received: seed={seed}"
         )
-    return number
+    return derive_seed(*state.tolist())
 
 
 @contextlib.contextmanager
@@ -93,48 +91,24 @@ def keep_random_state() -> Iterator[None]:
         random.setstate(state)
 
 
-def concrete_seed(seed: int | keras.random.SeedGenerator) -> int | None:
-    """Returns the integer for the next draw, or None while it is traced."""
-    if isinstance(seed, int):
-        return seed
-    state = concrete_values(seed.next())
-    return None if state is None else derive_seed(*state.tolist())
+def noise_key(seed: int | keras.random.SeedGenerator) -> tuple[Any, ...]:
+    """Returns the key of the next rewiring's noise, see `noise.py`.
 
-
-def noise_stream(seed: int, exponent: float) -> NextNoise:
-    """Returns a function that draws the noise of `ops_engine.py`.
-
-    The noise comes from NumPy, so that it is the same on every backend,
-    compiled or not, and however it is cut into shapes. Two samples are equal
-    with probability 2e-8: 45 pairs in a row of 65,536, one in 100 rows of
-    1,024. Such a pair is ordered by its columns.
+    It consists of four integers below `2**32`, or, if the generator's state is
+    being traced, partly of int32 scalars of the same bits. Either way, it takes
+    one state of a generator.
     """
-    generator = np.random.Generator(np.random.PCG64(_sequence(seed)))
-    power = _noise_power(exponent)
-
-    def next_noise(shape: tuple[int, int]) -> np.ndarray:
-        # Drawn in float64, since small float32 samples are coarse.
-        noise = generator.standard_exponential(shape).astype(np.float32)
-        return noise if power == 1.0 else noise**power
-
-    return next_noise
-
-
-def traced_noise_stream(
-    seed: keras.random.SeedGenerator, exponent: float
-) -> NextNoise:
-    """As `noise_stream`, for a seed whose state is being traced."""
-    power = _noise_power(exponent)
-
-    def next_noise(shape: tuple[int, int]) -> Tensor:
-        uniform = keras.random.uniform(shape, dtype="float32", seed=seed)
-        return (-ops.log(1.0 - uniform)) ** power
-
-    return next_noise
-
-
-def _noise_power(exponent: float) -> float:
-    return 1.0 / exponent if exponent >= LEAST_EXACT_EXPONENT else 1.0
+    if isinstance(seed, int):
+        # The lower 64 bits: as many as there are in the state of a generator.
+        state = [seed & _WORD, seed >> 32 & _WORD]
+    else:
+        traced = seed.next()
+        values = concrete_values(traced)
+        if values is None:
+            state = ops.unstack(ops.cast(traced, "int32"), 2)
+        else:
+            state = [value & _WORD for value in values.tolist()]
+    return (*state, _SALT, 0)
 
 
 def _sequence(seed: int, *path: int) -> np.random.SeedSequence:

@@ -1,15 +1,17 @@
 """Animation of a small kernel being rewired, neuron by neuron."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from keras_parewire.rewiring import numpy_engine
+from keras_parewire.rewiring.noise import host_noise
 from keras_parewire.rewiring.seeding import (
     Seed,
     check_seed,
-    integer_seed,
-    noise_stream,
+    fresh_seed,
+    noise_key,
 )
 from keras_parewire.rewiring.strengths import matrix_strengths
 from keras_parewire.rewiring.validation import Tensor
@@ -61,7 +63,9 @@ def animate_rewiring(
             f"`path` must end in `.gif`. Received: path={str(path)!r}"
         )
     matrix = small_matrix(kernel)
-    frames = _frames(matrix, integer_seed(check_seed(seed)))
+    seed = check_seed(seed)
+    key = noise_key(fresh_seed() if seed is None else seed)
+    frames = _frames(matrix, key)
     variances = np.array([_side_variances(frame) for frame in frames])
     plt = import_pyplot()
     from matplotlib.animation import FuncAnimation, PillowWriter
@@ -111,20 +115,20 @@ def _side_variances(matrix: np.ndarray) -> list[float]:
     ]
 
 
-def _frames(matrix: np.ndarray, seed: int) -> list[np.ndarray]:
+def _frames(matrix: np.ndarray, key: Sequence[int]) -> list[np.ndarray]:
     """Returns the matrix as it is, then after each neuron visited."""
-    draw = noise_stream(seed, 1.0)
+    by_outputs, by_inputs = host_noise(key, 1.0)
     frames = [matrix]
     # A neuron's weights are final once it has been visited, so each frame can
     # be put together from the matrices before and after the whole pass.
     rows = matrix.T.copy()
-    numpy_engine.rewire_rows(rows, draw, 1.0, 1)
+    numpy_engine.rewire_rows(rows, by_outputs, 1.0, 1)
     for visited in range(1, len(rows) + 1):
         frame = matrix.copy()
         frame[:, :visited] = rows[:visited].T
         frames.append(frame)
     halfway, rows = frames[-1], frames[-1].copy()
-    numpy_engine.rewire_rows(rows, draw, 1.0, 1)
+    numpy_engine.rewire_rows(rows, by_inputs, 1.0, 1)
     for visited in range(1, len(rows) + 1):
         frame = halfway.copy()
         frame[:visited] = rows[:visited]

@@ -1,3 +1,5 @@
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -8,16 +10,21 @@ from scipy.stats import ks_2samp
 
 from keras_parewire import rewire, strengths
 from keras_parewire.rewiring import numpy_engine, ops_engine, sorting
-from keras_parewire.rewiring.seeding import noise_stream
+from keras_parewire.rewiring.noise import host_noise
+from keras_parewire.rewiring.seeding import noise_key
 
 EXPONENTS = [0.0, 0.1, 0.5, 1.0, 3.0, float("inf")]
 SHAPES = [(48, 32), (7, 300), (300, 7), (2, 2), (1, 9), (9, 1), (1, 1)]
 
 
 def make_noise(shape, exponent, seed=0):
-    draw = noise_stream(seed, exponent)
     inputs, outputs = shape
-    return draw((outputs - 1, inputs)), draw((inputs - 1, outputs))
+    shapes = (outputs - 1, inputs), (inputs - 1, outputs)
+    draws = host_noise(noise_key(seed), exponent)
+    return tuple(
+        draw(0, math.prod(shape)).reshape(shape)
+        for draw, shape in zip(draws, shapes, strict=True)
+    )
 
 
 def by_rule(matrix, noise, *args):
@@ -29,15 +36,11 @@ def by_rule(matrix, noise, *args):
 
 
 def by_host(matrix, noise, *args):
-    stream = np.concatenate([part.ravel() for part in noise])
-    position = 0
+    def draw_from(samples):
+        return lambda first, count: samples[first : first + count]
 
-    def draw(shape):
-        nonlocal position
-        start, position = position, position + int(np.prod(shape))
-        return stream[start:position].reshape(shape)
-
-    return numpy_engine.rewire_matrix(matrix, draw, *args)
+    draws = [draw_from(part.ravel()) for part in noise]
+    return numpy_engine.rewire_matrix(matrix, draws, *args)
 
 
 def side_variances(matrix):
@@ -89,7 +92,8 @@ def test_slabs_and_threads_change_nothing(
 def test_errors_of_the_thread_are_raised(kernel, monkeypatch):
     monkeypatch.setattr(numpy_engine, "_THREADED", 0)
     with pytest.raises(ZeroDivisionError):
-        numpy_engine.rewire_matrix(kernel, lambda shape: 1 / 0, 1.0, 1)
+        draws = [lambda first, count: 1 / 0] * 2
+        numpy_engine.rewire_matrix(kernel, draws, 1.0, 1)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
@@ -146,7 +150,8 @@ def test_law_of_a_pass_over_wide_rows(others, runs):
 
     def ours(seed):
         visited = rows.copy()
-        numpy_engine.rewire_rows(visited, noise_stream(seed, 1.0), 1.0, 1)
+        draw, _ = host_noise(noise_key(seed), 1.0)
+        numpy_engine.rewire_rows(visited, draw, 1.0, 1)
         return visited
 
     published = [
@@ -177,7 +182,7 @@ def test_law_of_the_draw():
     matrix = np.array([[3.0, 0.0], [-1.0, 1.0]], np.float32)
     first = []
     for seed in range(4000):
-        draw = noise_stream(seed, 1.0)
+        draw, _ = host_noise(noise_key(seed), 1.0)
         rows = matrix.copy()
         numpy_engine.rewire_rows(rows, draw, 1.0, 1)
         first.append(rows[1, 0] == -1.0)

@@ -1,0 +1,175 @@
+"""The noise of the clocks: exponential samples, alike in both engines.
+
+A sample belongs to a place: that of a weight in a pass. It can therefore be
+drawn in any order, on the host or inside a traced program, and is the same bit
+for bit. The bits come from `philox.py`. What turns them into samples here is
+exact in IEEE arithmetic: no compiler can change it by a last bit.
+
+**From bits to samples.** `E = -log(1 - u)` is exponential if `u` is uniform in
+(0, 1). The sign of a random integer tells whether `u` is its magnitude times
+`2**-32` or 1 minus that: this way, the smallest and the largest samples are as
+finely spaced as those between. The magnitude is converted to float32; exponent
+and leading bits of its mantissa number a cell of a table, and the other bits
+tell where in the cell it lies. Within a cell `E ** power` is interpolated
+linearly. A slope has so few bits that its product with the place is exact, and
+the sum is the same whether or not it is fused with the product.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from keras import ops
+
+from keras_parewire.rewiring.ops_engine import LEAST_EXACT_EXPONENT
+from keras_parewire.rewiring.philox import BLOCK, philox_array, philox_tensor
+from keras_parewire.rewiring.validation import Tensor
+
+# Draws `count` samples of a pass, from number `first` on: `draw(first, count)`.
+Draw: TypeAlias = Callable[[int, int], np.ndarray]
+
+# The float32s from 1 to 2**31 have 32 exponents, 127 to 158, told apart by
+# their lower five bits. A cell is numbered by its side, these bits and the
+# leading bits of the mantissa.
+_EXPONENT_BITS = 5
+_CELL_BITS = 9
+_PLACE_BITS = 23 - _CELL_BITS
+_SIDE = 2 ** (_EXPONENT_BITS + _CELL_BITS)
+# How many bits of the exponent are above those, with which the sign makes way.
+_SIGN_BITS = 8 - _EXPONENT_BITS
+# How many bits a slope may have: 24 together with the place.
+_SLOPE_BITS = 24 - _PLACE_BITS
+# How many samples are made at a time, so that they stay in cache.
+_CHUNK = 2**14
+# How many blocks of eight samples a traced program makes at a time.
+_TRACED_CHUNK = 2**15
+
+
+def host_noise(
+    key: Sequence[int], exponent: float, group: int = 0
+) -> tuple[Draw, Draw]:
+    """Returns functions that draw the noise of a matrix, one for each pass.
+
+    At exponent 1, two samples are equal with probability 2.5e-8: 53 pairs in a
+    row of 65,536, one in 76 rows of 1,024. Such a pair is ordered by its
+    columns. Higher exponents bring the samples closer together: at 10 it is
+    2e-7.
+
+    Args:
+        key: Four integers below `2**32`, see `noise_key`.
+        exponent: Exponent of the attachment probability.
+        group: Number of the matrix in the kernel.
+    """
+    table = _table(_power(exponent))
+
+    def draw(visits: int, first: int, count: int) -> np.ndarray:
+        bits = philox_array(key, (visits, group), first, count)
+        return _samples(bits, table)
+
+    return functools.partial(draw, 0), functools.partial(draw, 1)
+
+
+def traced_noise(
+    key: Sequence[Tensor], exponent: float, stack_shape: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Returns the noise of a stack of matrices, one tensor for each pass.
+
+    Args:
+        key: Four integers or int32 scalars, see `noise_key`.
+        exponent: Exponent of the attachment probability.
+        stack_shape: `(groups, inputs, outputs)`.
+
+    Returns:
+        Two float32 tensors of shapes `(groups, outputs - 1, inputs)` and
+        `(groups, inputs - 1, outputs)`.
+    """
+    groups, inputs, outputs = stack_shape
+    table = ops.convert_to_tensor(_table(_power(exponent)))
+    shapes = (groups, outputs - 1, inputs), (groups, inputs - 1, outputs)
+    return (
+        _traced_pass(key, 0, shapes[0], table),
+        _traced_pass(key, 1, shapes[1], table),
+    )
+
+
+def _traced_pass(
+    key: Sequence[Tensor],
+    visits: int,
+    shape: tuple[int, int, int],
+    table: Tensor,
+) -> Tensor:
+    groups, visited, others = shape
+    count = visited * others
+    if count == 0:
+        return ops.zeros(shape, "float32")
+    in_group = -(-count // BLOCK)
+    blocks = groups * in_group
+    chunk = min(blocks, _TRACED_CHUNK)
+
+    def draw(start: Tensor) -> Tensor:
+        numbers = start + ops.arange(chunk, dtype="int32")
+        stream = visits, ops.floor_divide(numbers, in_group)
+        bits = philox_tensor(key, stream, ops.mod(numbers, in_group))
+        return _traced_samples(bits, table)
+
+    noise = ops.map(draw, ops.arange(0, blocks, chunk, dtype="int32"))
+    noise = ops.reshape(noise, (-1,))[: blocks * BLOCK]
+    noise = ops.reshape(noise, (groups, in_group * BLOCK))[:, :count]
+    return ops.reshape(noise, shape)
+
+
+def _power(exponent: float) -> float:
+    return 1.0 / exponent if exponent >= LEAST_EXACT_EXPONENT else 1.0
+
+
+@functools.lru_cache(maxsize=8)
+def _table(power: float) -> np.ndarray:
+    """Returns the table, `(cells, 2)`: the first value and slope of each."""
+    exponents = (np.arange(32) - 127) % 32  # Of the cells, in their order.
+    mantissas = 1 + np.arange(2**_CELL_BITS + 1) / 2**_CELL_BITS
+    # No magnitude is above 2**31: most cells of that exponent are not used.
+    below = np.minimum(np.outer(2.0**exponents, mantissas) / 2**32, 0.5)
+    ends = np.stack([-np.log1p(-below), -np.log(below)]) ** power
+    fractions, scales = np.frexp(np.diff(ends) / 2**_PLACE_BITS)
+    slopes = np.ldexp(np.rint(fractions * 2**_SLOPE_BITS), scales - _SLOPE_BITS)
+    table = np.stack([ends[..., :-1], slopes], axis=-1).astype(np.float32)
+    table.flags.writeable = False
+    return table.reshape(-1, 2)
+
+
+def _samples(bits: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Turns random int32 into samples, in their own memory."""
+    # One look-up finds both numbers of a cell.
+    pairs = table.view(np.complex64)[:, 0]
+    shape = (min(_CHUNK, len(bits)),)
+    floats, found = np.empty(shape, np.float32), np.empty(shape, np.complex64)
+    cell_bits, sides = np.empty((2, *shape), np.int32)
+    cells = np.empty(shape, np.intp)
+    float_bits = floats.view(np.int32)
+    for start in range(0, len(bits), _CHUNK):
+        chunk = bits[start : start + _CHUNK]
+        size = len(chunk)
+        chunk |= 1  # Not zero, whose logarithm is infinite.
+        floats[:size] = chunk
+        np.right_shift(float_bits, _PLACE_BITS, out=cell_bits)
+        np.right_shift(cell_bits, _SIGN_BITS, out=sides)
+        cell_bits &= _SIDE - 1
+        sides &= _SIDE
+        np.bitwise_or(cell_bits, sides, out=cells)
+        pairs.take(cells, out=found, mode="clip")
+        float_bits &= 2**_PLACE_BITS - 1
+        samples = chunk.view(np.float32)
+        samples[:] = float_bits[:size]
+        samples *= found.imag[:size]
+        samples += found.real[:size]
+    return bits.view(np.float32)
+
+
+def _traced_samples(bits: Tensor, table: Tensor) -> Tensor:
+    bits = ops.view(ops.cast(ops.bitwise_or(bits, 1), "float32"), "int32")
+    cells = ops.bitwise_and(ops.right_shift(bits, _PLACE_BITS), _SIDE - 1)
+    cells = ops.where(bits < 0, cells + _SIDE, cells)
+    places = ops.cast(ops.bitwise_and(bits, 2**_PLACE_BITS - 1), "float32")
+    slopes = ops.take(table[:, 1], cells)
+    return ops.take(table[:, 0], cells) + slopes * places

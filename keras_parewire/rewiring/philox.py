@@ -1,0 +1,170 @@
+"""Random bits by their address: Philox4x64-10, in NumPy and in `keras.ops`.
+
+A counter-based generator computes its bits from a key and a counter instead of
+a hidden state, so that any part of a stream can be had first, and by anyone who
+knows where it lies. NumPy has this one in C. The tensor function below computes
+the same bits inside a program that is being traced, even if the key is a tensor
+there; it needs nothing but 32-bit integers, which every backend has.
+
+Both number the blocks of a stream from 0; a block is eight 32-bit integers. A
+stream is named by two integers, such as a pass and a group.
+
+Reference:
+
+- [Salmon et al., 2011](https://doi.org/10.1145/2063384.2063405)
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from keras import ops
+
+from keras_parewire.rewiring.validation import Tensor
+
+# How many 32-bit integers there are in a block.
+BLOCK = 8
+
+_ROUNDS = 10
+_MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
+_KEY_STEPS = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
+
+# A 64-bit word of a tensor: its high and its low half, both int32. Only the
+# bits count: sums and products wrap around.
+Word = tuple[Tensor, Tensor]
+
+
+def philox_array(
+    key: Sequence[int], stream: tuple[int, int], first: int, count: int
+) -> np.ndarray:
+    """Returns `count` random int32 of a stream, from number `first` on.
+
+    Args:
+        key: Four integers below `2**32`.
+        stream: A pair of integers that names the stream.
+        first: Number of the first integer of the result.
+        count: How many there are.
+    """
+    words = [key[0] | key[1] << 32, key[2] | key[3] << 32]
+    block, skipped = divmod(first, BLOCK)
+    generator = np.random.Philox(
+        key=np.array(words, np.uint64),
+        counter=np.array([block, *stream, 0], np.uint64),
+    )
+    words_needed = -(-(skipped + count) // 2)
+    bits = generator.random_raw(words_needed).astype("<u8", copy=False)
+    return bits.view("<i4")[skipped : skipped + count]
+
+
+def philox_tensor(
+    key: Sequence[Tensor], stream: tuple[Tensor, Tensor], blocks: Tensor
+) -> Tensor:
+    """Returns the random int32 of several blocks.
+
+    Args:
+        key: Four integers or int32 scalars.
+        stream: A pair of int32 tensors, of the shape of `blocks` or scalar.
+        blocks: int32 tensor of shape `(n,)`, the numbers of the blocks.
+
+    Returns:
+        An int32 tensor of shape `(n, 8)`.
+    """
+    zeros = ops.zeros_like(blocks)
+    # NumPy raises the counter before it draws.
+    words = [blocks + 1, stream[0] + zeros, stream[1] + zeros, zeros]
+    state = [half for word in words for half in (zeros, word)]
+    low0, high0, low1, high1 = (_as_int32(half) for half in key)
+
+    def turn(_: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        word0, word1, word2, word3, key0, key1 = _words(state)
+        high0, low0 = _multiply(word0, _MULTIPLIERS[0])
+        high2, low2 = _multiply(word2, _MULTIPLIERS[1])
+        return (
+            *_xor(high2, word1, key0),
+            *low2,
+            *_xor(high0, word3, key1),
+            *low0,
+            *_add(key0, _KEY_STEPS[0]),
+            *_add(key1, _KEY_STEPS[1]),
+        )
+
+    # A loop keeps the program small: a round is some 200 operations.
+    state = ops.fori_loop(0, _ROUNDS, turn, (*state, high0, low0, high1, low1))
+    words = _words(state[:BLOCK])
+    return ops.stack([half for word in words for half in word[::-1]], axis=-1)
+
+
+def _words(halves: Sequence[Tensor]) -> list[Word]:
+    return list(zip(halves[::2], halves[1::2], strict=True))
+
+
+def _multiply(word: Word, multiplier: int) -> tuple[Word, Word]:
+    """Returns the high and the low word of a 128-bit product."""
+    high, low = word
+    top, bottom = multiplier >> 32, multiplier & 0xFFFFFFFF
+    parts_high, parts_low = _split(high), _split(low)
+    crossed = low * _signed(top), high * _signed(bottom)
+    second, carried = _sum_with_carries(
+        _high_product(parts_low, bottom), *crossed
+    )
+    third, last_carried = _sum_with_carries(
+        _high_product(parts_low, top),
+        _high_product(parts_high, bottom),
+        high * _signed(top),
+        carried,
+    )
+    fourth = _high_product(parts_high, top) + last_carried
+    return (fourth, third), (second, low * _signed(bottom))
+
+
+def _high_product(parts: Word, factor: int) -> Tensor:
+    """Returns the upper half of the 64-bit product of two 32-bit integers."""
+    high, low = parts
+    top, bottom = factor >> 16, factor & 0xFFFF
+    middle = high * bottom + _split(low * bottom)[0]
+    carried, rest = _split(middle)
+    return high * top + carried + _split(low * top + rest)[0]
+
+
+def _split(half: Tensor) -> Word:
+    """Returns the upper and the lower 16 bits of int32s, as unsigned ones."""
+    upper = ops.bitwise_and(ops.right_shift(half, 16), 0xFFFF)
+    return upper, ops.bitwise_and(half, 0xFFFF)
+
+
+def _sum_with_carries(first: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the sum of unsigned 32-bit integers and what it carries."""
+    total, carried = first, 0
+    for other in others:
+        total = total + other
+        # It wrapped around if it is below what was added, as unsigned numbers.
+        wrapped = _flip_sign(total) < _flip_sign(other)
+        carried = carried + ops.cast(wrapped, "int32")
+    return total, carried
+
+
+def _flip_sign(half: Tensor) -> Tensor:
+    return ops.bitwise_xor(half, -(2**31))
+
+
+def _add(word: Word, step: int) -> Word:
+    high, low = word
+    low, carried = _sum_with_carries(low, _as_int32(step & 0xFFFFFFFF))
+    return high + _as_int32(step >> 32) + carried, low
+
+
+def _xor(*words: Word) -> Word:
+    high, low = words[0]
+    for word in words[1:]:
+        high = ops.bitwise_xor(high, word[0])
+        low = ops.bitwise_xor(low, word[1])
+    return high, low
+
+
+def _as_int32(half: Tensor) -> Tensor:
+    half = _signed(half) if isinstance(half, int) else half
+    return ops.cast(half, "int32")
+
+
+def _signed(half: int) -> int:
+    """Returns the int32 of the same bits."""
+    return (half ^ 2**31) - 2**31
