@@ -5,6 +5,16 @@ See https://arxiv.org/abs/2207.08148 for the method.
 
 from importlib.metadata import version
 
+import keras
+
+# pip sees to this, unless told not to. The imports below would fail on an older
+# Keras, and not say why.
+if tuple(map(int, keras.__version__.split(".")[:2])) < (3, 15):
+    raise ImportError(
+        "keras_parewire requires Keras 3.15 or later. "
+        f"Received: Keras {keras.__version__}"
+    )
+
 from keras_parewire.callbacks import LookaheadPermutation
 from keras_parewire.callbacks.sparsity import random_prune, share_value
 from keras_parewire.initializers import (

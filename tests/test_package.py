@@ -106,6 +106,33 @@ def test_import_loads_nothing_heavy():
     assert loaded & watched == keras_loaded & watched
 
 
+@pytest.mark.parametrize(
+    ("version", "accepted"),
+    [
+        ("2.15.0", False),
+        ("3.9.2", False),
+        ("3.14.1", False),
+        ("3.15.0", True),
+        ("3.16.0.dev202611240300", True),
+        ("4.0.0", True),
+    ],
+)
+def test_keras_must_be_new_enough(version, accepted):
+    code = (
+        "import sys, types\n"
+        "sys.modules['keras'] = types.ModuleType('keras')\n"
+        f"sys.modules['keras'].__version__ = {version!r}\n"
+        "import keras_parewire"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    # The stand-in has nothing to import, but no other version is refused.
+    message = f"requires Keras 3.15 or later. Received: Keras {version}\n"
+    assert process.stderr.endswith(message) != accepted
+    assert process.returncode == 1
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name, monkeypatch):
     # On a busy machine `rewire_model` may show its bar, which appears late.
