@@ -16,7 +16,6 @@ if tuple(map(int, keras.__version__.split(".")[:2])) < (3, 15):
     )
 
 from keras_parewire.callbacks import LookaheadPermutation
-from keras_parewire.callbacks.sparsity import random_prune, share_value
 from keras_parewire.initializers import (
     ChannelAverage,
     PARewired,
@@ -53,12 +52,10 @@ __all__ = [
     "plot_connections",
     "plot_strength_variances",
     "plot_strengths",
-    "random_prune",
     "register_axes",
     "reinitialize",
     "rewire",
     "rewire_model",
-    "share_value",
     "strength_report",
     "strength_variance",
     "strengths",

@@ -1,15 +1,21 @@
 """Lookahead Permutation (LaPerm): training by re-ordering initial weights."""
 
+import math
 import os
+import warnings
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_parewire.callbacks.pools import PooledWeight, read_pools, write_pools
+from keras_parewire.callbacks.pools import (
+    PooledWeight,
+    check_pools_path,
+    read_pools,
+    write_pools,
+)
 from keras_parewire.models.weights import (
     Selection,
     assign_all,
@@ -18,38 +24,63 @@ from keras_parewire.models.weights import (
 )
 from keras_parewire.rewiring.validation import check_count
 
-Period = int | Callable[[int], int]
+Period: TypeAlias = int | Callable[[int], int]
+Logs: TypeAlias = dict[str, Any] | None
 
 
 class LookaheadPermutation(keras.callbacks.Callback):
-    """Callback that keeps the weights a re-ordering of the initial ones.
+    """Callback that trains a model by re-ordering its initial weights.
 
-    An optimizer trains the model as usual. But after every `sync_period` steps,
-    the incoming weights of each neuron are replaced by that neuron's initial
-    ones, in the order that the optimizer has found: the smallest weight becomes
-    the smallest initial one, and so on (a *sync*). What is learned is where the
-    values go.
+    Any optimizer trains the model as usual. After every `sync_period` steps,
+    the incoming weights of each neuron are replaced by the neuron's initial
+    ones, in the order that the optimizer has found: the smallest initial weight
+    takes the place of the smallest current one, and so on (a *sync*). The model
+    learns where to put its initial values.
 
-    A neuron and its weights are found by the true axes of its layer, as in
+    Neurons and their weights are identified by the axes of each layer, as in
     `rewire_model`. Biases, normalization, embeddings, depthwise kernels and
-    layers of unknown classes are trained as usual, and so is the optimizer's
-    state. Validation at the end of an epoch sees the weights after the sync of
-    the same step. In the list of callbacks, those that save the model belong
-    after this one, and an `EarlyStopping` that restores weights before it.
+    layers of unknown classes are trained as usual, and syncs do not touch the
+    optimizer's state.
 
-    The initial values (*pools*) are taken when `fit` is first called, and kept
-    for later calls with the same model. To resume a training in a new process,
-    keep them in a file:
+    Validation at the end of an epoch sees the weights after a sync in the same
+    step. In the list of callbacks, place those that save the model after this
+    one, and an `EarlyStopping` that restores weights before it. If weights
+    become NaN or infinite, they cannot be ordered: the training stops with a
+    warning and leaves them as they are.
+
+    **Resuming.** The sorted initial values (*pools*) are taken when the first
+    training starts and kept for later calls of `fit` with the same model. To
+    resume an interrupted training in a new process, give them a file, and let
+    another callback restore the model and its optimizer. The same script then
+    starts the training and resumes it:
 
     ```python
-    permutation = LookaheadPermutation(1000)
-    if os.path.exists("pools.npz"):
-        permutation.load_pools("pools.npz")
-    else:
-        permutation.save_pools("pools.npz")  # Once they are taken.
-    backup = keras.callbacks.BackupAndRestore("backup")
-    model.fit(x, y, epochs=9, callbacks=[permutation, backup])
+    callbacks = [
+        LookaheadPermutation(1000, pools_path="run/pools.npz"),
+        keras.callbacks.BackupAndRestore("run/backup"),
+    ]
+    model.fit(x, y, epochs=9, callbacks=callbacks)
     ```
+
+    **Batch normalization.** The moving statistics in a model are those of the
+    weights before a sync, and predictions right after it can be far worse than
+    the weights are. Training is not affected. Before you use a synced model,
+    re-estimate the statistics by calling it on training data, as is usual for
+    averaged weights:
+
+    ```python
+    normalization = [
+        layer
+        for layer in model.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    for i, batch in enumerate(batches):
+        for layer in normalization:
+            layer.momentum = i / (i + 1)  # Averages over all batches.
+        model(batch, training=True)
+    ```
+
+    and then set `momentum` back to its value before.
 
     Example:
 
@@ -62,24 +93,32 @@ class LookaheadPermutation(keras.callbacks.Callback):
     True
 
     Args:
-        sync_period: Integer, 1 or more: the number of optimizer steps from one
-            sync to the next, counted from the model's first step on. Or a
-            function that is called with the epoch, from 0 on, and returns it.
-            The authors use about an epoch.
+        sync_period: Positive integer, the number of optimizer steps from one
+            sync to the next, counted from the model's first step. Or a function
+            that takes the index of an epoch, starting from 0, and returns the
+            period in it. The authors sync about once an epoch. With gradient
+            accumulation, a step is an update of the weights.
         layers: None for all layers, a function of a layer, or a list of layers
             and patterns of names: see `rewire_model`.
-        include_bias: Whether to re-order biases too, each as one vector.
-            Defaults to False.
-        sync_at_end: Whether to sync when `fit` ends, after its last validation,
-            so that the trained model is a re-ordering whatever the number of
-            steps. Defaults to True.
+        include_bias: Boolean, whether to re-order biases too, each as one
+            vector. Defaults to False.
+        sync_at_end: Boolean, whether to sync when `fit` ends, after its last
+            validation, so that the trained model is a re-ordering of the
+            initial one whatever the number of steps. Defaults to True.
+        pools_path: Path of the `.npz` file for the pools, or None, the default,
+            for no file. The file is written once, before the first step of the
+            first training, and read when another process runs `fit`. If a run
+            ends before its first epoch does, and the next one starts from other
+            initial weights, these replace the pools.
 
     Raises:
-        ValueError: If an argument is out of range; in `fit`, if the model has
-            not been built, has no kernels or is not the one of the pools, its
-            `steps_per_execution` does not divide `sync_period`, it has been
-            trained and there are no pools, or weights have become NaN or
-            infinite.
+        ValueError: If an argument is out of range. In `fit`: if the model has
+            not been built, has no kernels or no optimizer, is trained by an
+            optimizer other than `model.optimizer`, or is not the model of the
+            pools; if it has been trained and there are no pools; if
+            `steps_per_execution` does not fit `sync_period`; or if `pools_path`
+            is not a file of pools. TensorFlow needs a model that is built
+            before `fit`; JAX and PyTorch let `fit` build it.
         TypeError: If an argument is of the wrong type.
 
     Reference:
@@ -94,6 +133,7 @@ class LookaheadPermutation(keras.callbacks.Callback):
         layers: Selection = None,
         include_bias: bool = False,
         sync_at_end: bool = True,
+        pools_path: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
         if not callable(sync_period):
@@ -102,124 +142,169 @@ class LookaheadPermutation(keras.callbacks.Callback):
         self.layers = layers
         self.include_bias = include_bias
         self.sync_at_end = sync_at_end
-        self._pools: list[np.ndarray] | None = None
-        # Whether they are known to be of the training that goes on.
-        self._confirmed = False
-        self._owner: Any = None
-        self._starting = False
+        self.pools_path = (
+            None if pools_path is None else check_pools_path(pools_path)
+        )
+        # The weights to re-order and their pools; empty before the first fit.
         self._weights: list[PooledWeight] = []
-        self._save_to: Path | None = None
+        self._pools: list[np.ndarray] = []
+        # Whether this call of `fit` has been found to fit the pools.
+        self._started = False
+        # Whether the training of the pools has finished an epoch, so that it
+        # may have been saved.
+        self._epoch_finished = False
+        # The current epoch's period, the step of the next sync, and how many
+        # executions must pass before that step can be reached.
+        self._period = 1
+        self._next_sync = 0
+        self._executions_left = 0
 
     @property
     def is_synced(self) -> bool:
-        """Whether each neuron's weights are now its initial ones, re-ordered.
+        """Whether each neuron's weights are its initial ones, re-ordered.
 
-        It is so before the first step and after each sync. The weights are
-        looked at, which takes about as long as a sync.
+        They are before the first step and after each sync. All weights are
+        compared, which takes about as long as a sync.
         """
-        if not self._weights:
+        if not self._pools:
             raise ValueError(
-                "`is_synced` needs the weights of a model. Received: a "
-                "LookaheadPermutation that `fit` has not been called with"
+                "`is_synced` compares weights with the initial ones, which are "
+                "taken in the first epoch of `fit`. Received: a "
+                "LookaheadPermutation that has not been trained with"
             )
-        return all(
-            np.array_equal(weight.pool(), pool)
-            for weight, pool in self._with_pools()
-        )
+        _ = self.model  # On JAX, this updates the variables during an epoch.
+        return _are_equal(self._pools, _pools(self._weights))
 
-    def save_pools(self, path: str | os.PathLike[str]) -> None:
-        """Writes the pools to a `.npz` file; if not yet taken, once they are.
-
-        The file appears whole or not at all, before the first step.
-        """
-        self._save_to = Path(path)
-        if self._confirmed:
-            self._write()
-
-    def load_pools(self, path: str | os.PathLike[str]) -> None:
-        """Reads the pools that `save_pools` wrote, to resume the training.
-
-        The model must have been built in the same way; its weights may be
-        restored before `fit` or by another callback.
-        """
-        self._pools = read_pools(Path(path))
-        self._confirmed, self._owner = True, None
-
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: Logs = None) -> None:
         model = self.model
-        if self._owner is not None and self._owner is not model:
+        _optimizer_steps(model)
+        epochs = (self.params or {}).get("epochs") or 0
+        for epoch in range(epochs if callable(self.sync_period) else 1):
+            self._period_of(epoch, model)
+        self._started = False
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        model = self.model
+        steps = _optimizer_steps(model)
+        if not self._started:
+            # Not in `on_train_begin`: a callback that restores the model may
+            # come later in the list.
+            self._start(model, steps)
+            self._started = True
+        self._period = self._period_of(epoch, model)
+        self._schedule(model, steps)
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        # Anything read from the model stops the device, and on JAX copies the
+        # model's state: not before a sync may be due.
+        self._executions_left -= 1
+        if self._executions_left > 0:
+            return
+        model = self.model
+        steps = self._counted_steps(model)
+        if steps >= self._next_sync:
+            self._sync(model)
+        self._schedule(model, steps)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self._counted_steps(self.model)
+        if not self._epoch_finished:
+            self._epoch_finished = True
+            self._write_pools()
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        if self.sync_at_end and self._started:
+            self._sync(self.model)
+
+    def _start(self, model: keras.Model, steps: int) -> None:
+        """Takes the pools, or checks that those there are fit the model."""
+        weights = self._find_weights(model)
+        current = _pools(weights)
+        pools, may_start_anew = self._pools, False
+        if pools:
+            self._check_same_model(weights)
+        elif self.pools_path is not None and self.pools_path.exists():
+            pools, self._epoch_finished = read_pools(self.pools_path, current)
+            may_start_anew = not self._epoch_finished
+        if pools and not steps and not _are_equal(pools, current):
+            if not may_start_anew:
+                raise ValueError(
+                    "The optimizer has taken no step, but the weights are not "
+                    "the initial ones that the pools hold. To resume a "
+                    "training, restore the optimizer together with the "
+                    "weights; to start a new one, make a new "
+                    "LookaheadPermutation, and delete the file of its pools if "
+                    f"there is one. {self._received(model, steps)}"
+                )
+            pools = []
+        if not pools and steps:
+            raise ValueError(
+                "The initial weights must be taken before the model is "
+                "trained. To resume a training, give `pools_path` in its first "
+                "run and in this one; to start from the present weights, "
+                f"compile the model anew. {self._received(model, steps)}"
+            )
+        self._weights, is_new = weights, not pools
+        self._pools = pools or current
+        if is_new:
+            self._write_pools()
+
+    def _check_same_model(self, weights: list[PooledWeight]) -> None:
+        known, found = (
+            [id(weight.variable) for weight in each]
+            for each in (self._weights, weights)
+        )
+        if known != found:
             raise ValueError(
                 "A LookaheadPermutation holds the initial weights of one "
-                "model: make a new one for another. Received: "
-                f"model={model.name!r}, after {self._owner.name!r}"
+                "model: make a new one for another model. Received: "
+                f"model={self.model.name!r}, whose weights to re-order are not "
+                "those of the earlier training"
             )
-        self._stride = model.steps_per_execution
-        for epoch in range((self.params or {}).get("epochs") or 0):
-            self._period_of(epoch)
-        self._weights = self._find_weights(model)
-        pools = [weight.pool() for weight in self._weights]
-        if self._pools is None:
-            self._check_untrained(_steps(model))
-            self._pools = pools
-        kinds = [
-            [(pool.shape, pool.dtype) for pool in each]
-            for each in (self._pools, pools)
-        ]
-        if kinds[0] != kinds[1]:
-            raise ValueError(
-                "The pools must be those of the model's weights. Received: "
-                f"{len(kinds[0])} pools of other shapes or dtypes than the "
-                f"{len(kinds[1])} weights to re-order in model={model.name!r}"
-            )
-        self._starting = True
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        model = self.model
-        self._period = self._period_of(epoch)
-        self._known = self._at_most = _steps(model)
-        if self._starting:
-            # No callback's `on_train_begin` comes later: what
-            # `BackupAndRestore` had to restore is restored.
-            self._check_pools()
-            self._starting, self._confirmed, self._owner = False, True, model
-            self._write()
+    def _write_pools(self) -> None:
+        if self.pools_path is not None:
+            write_pools(self.pools_path, self._pools, self._epoch_finished)
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        # To look at the model's own count of steps, or at anything else in it,
-        # stops the device and costs JAX a copy of its state. So that is not
-        # done before enough batches have passed for a sync to be due.
-        self._at_most += self._stride
-        due = (self._known // self._period + 1) * self._period
-        if self._at_most < due:
-            return
-        self._known = self._at_most = _steps(self.model)
-        if self._known >= due:
-            self._sync()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        if self.sync_at_end:
-            self._sync()
-
-    def _sync(self) -> None:
+    def _sync(self, model: keras.Model) -> None:
+        for weight in self._weights:
+            if not weight.is_finite():
+                warnings.warn(
+                    "LookaheadPermutation stops the training: weights have "
+                    "become NaN or infinite, and cannot be ordered. Received: "
+                    f"{weight.variable.path}",
+                    stacklevel=2,
+                )
+                model.stop_training = True
+                return
+        # All are computed before the first is assigned.
         assign_all(
             [
                 (weight.variable, weight.permuted(pool))
-                for weight, pool in self._with_pools()
+                for weight, pool in zip(self._weights, self._pools, strict=True)
             ]
         )
 
-    def _with_pools(self) -> list[tuple[PooledWeight, np.ndarray]]:
-        # On JAX the variables have no values during an epoch before a callback
-        # asks for its model.
-        _ = self.model
-        return list(zip(self._weights, self._pools or (), strict=True))
+    def _schedule(self, model: keras.Model, steps: int) -> None:
+        """Sets the next sync of a model that has been trained for `steps`."""
+        self._next_sync = (steps // self._period + 1) * self._period
+        self._executions_left = math.ceil(
+            (self._next_sync - steps) / model.steps_per_execution
+        )
 
-    def _write(self) -> None:
-        if self._save_to is not None and self._pools is not None:
-            write_pools(self._save_to, self._pools)
-            self._save_to = None
+    def _counted_steps(self, model: keras.Model) -> int:
+        """Returns the optimizer's steps; raises if another one has trained."""
+        steps = _optimizer_steps(model)
+        if not steps and not self.is_synced:
+            raise ValueError(
+                "Syncs are timed by the steps of `model.optimizer`, but the "
+                "weights have changed and it has taken no step. Compile the "
+                "model with the optimizer that trains the weights to re-order, "
+                f"and use it in `train_step`. {self._received(model, steps)}"
+            )
+        return steps
 
-    def _find_weights(self, model: Any) -> list[PooledWeight]:
+    def _find_weights(self, model: keras.Model) -> list[PooledWeight]:
         chosen = selector(model, self.layers)
         found = []
         for weight, layout in kernel_plan(model, self.layers, per_gate=False):
@@ -234,44 +319,49 @@ class LookaheadPermutation(keras.callbacks.Callback):
             )
         return found
 
-    def _period_of(self, epoch: int) -> int:
+    def _period_of(self, epoch: int, model: keras.Model) -> int:
         period = self.sync_period
         if callable(period):
             period = check_count(period(epoch), "sync_period(epoch)")
-        if period % self._stride:
+        optimizer = model.optimizer
+        # Mixed precision wraps the optimizer that accumulates.
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        accumulation = optimizer.gradient_accumulation_steps or 1
+        if period * accumulation % model.steps_per_execution:
             raise ValueError(
-                "`steps_per_execution` must divide `sync_period`, since "
-                "callbacks are called only after so many steps. Received: "
-                f"steps_per_execution={self._stride}, sync_period={period} "
-                f"in epoch {epoch}"
+                "`steps_per_execution` must divide the number of batches "
+                "between two syncs, which is `sync_period` times the "
+                "optimizer's `gradient_accumulation_steps`: callbacks only run "
+                "between executions. Received: "
+                f"steps_per_execution={model.steps_per_execution}, "
+                f"sync_period={period} in epoch {epoch}, "
+                f"gradient_accumulation_steps={accumulation}"
             )
         return period
 
-    def _check_untrained(self, steps: int) -> None:
-        if steps:
-            raise ValueError(
-                "The pools must be taken from the initial weights, before a "
-                "model is trained. To resume a training, call `load_pools` "
-                "with the file that `save_pools` wrote in the first run. "
-                f"Received: model={self.model.name!r} after {steps} steps of "
-                "its optimizer"
-            )
-
-    def _check_pools(self) -> None:
-        """Checks that the pools are of the weights there are."""
-        if self.is_synced or (self._confirmed and self._known):
-            return
-        if not self._confirmed:
-            self._pools = None
-            self._check_untrained(self._known)
-        raise ValueError(
-            "The pools must be those of the model's initial weights. Received: "
-            f"model={self.model.name!r}, with an optimizer that has made no "
-            "step, and other weights. To resume a training, restore the model "
-            "with its optimizer; to start one, make a new LookaheadPermutation"
+    def _received(self, model: keras.Model, steps: int) -> str:
+        path = None if self.pools_path is None else str(self.pools_path)
+        return (
+            f"Received: model={model.name!r} after {steps} steps of its "
+            f"optimizer, pools_path={path!r}"
         )
 
 
-def _steps(model: Any) -> int:
-    """How many steps the model's optimizer has made."""
-    return int(ops.convert_to_numpy(model.optimizer.iterations))
+def _optimizer_steps(model: keras.Model) -> int:
+    """Returns how many steps the model's optimizer has taken."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        raise ValueError(
+            "The model must have an optimizer, whose steps time the syncs: "
+            "compile it with one. Received: "
+            f"model={model.name!r} with optimizer=None"
+        )
+    return int(ops.convert_to_numpy(optimizer.iterations))
+
+
+def _pools(weights: list[PooledWeight]) -> list[np.ndarray]:
+    return [weight.pool() for weight in weights]
+
+
+def _are_equal(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
+    return all(map(np.array_equal, one, other))

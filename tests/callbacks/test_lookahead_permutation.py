@@ -1,16 +1,16 @@
+import io
+import pickle
+import textwrap
+import zipfile
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
 from helpers import as_array, assert_permutation, assert_same, bits
 from keras import layers, ops
 
-from keras_parewire import (
-    LookaheadPermutation,
-    PARewired,
-    random_prune,
-    reinitialize,
-    share_value,
-)
+from keras_parewire import LookaheadPermutation, PARewired, reinitialize
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((40, 12), np.float32)
@@ -63,7 +63,11 @@ def weights(model):
 
 
 def assert_same_weights(one, other):
-    for a, b in zip(weights(one), weights(other), strict=True):
+    assert_same_weights_as(one, weights(other))
+
+
+def assert_same_weights_as(model, values):
+    for a, b in zip(weights(model), values, strict=True):
         assert_same(a, b)
 
 
@@ -223,18 +227,39 @@ def test_untouched_model_stays_bit_for_bit(start):
         assert_same(a, b)
 
 
-def test_nan_weights_are_an_error_that_changes_nothing():
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_stay_as_they_are(value):
     model = make_model()
     permutation = started(LookaheadPermutation(1), model)
     first, last = model.layers[0].kernel, model.layers[-1].kernel
     first.assign(first * 2.0)
-    last.assign(last * np.nan)
+    last.assign(last * 0 + value)
     before = weights(model)
+    with pytest.warns(UserWarning, match=r"NaN or infinite.*dense.*kernel"):
+        permutation.on_train_end()
     assert not permutation.is_synced
-    with pytest.raises(ValueError, match=r"finite.*48 NaN"):
-        synced(permutation)
-    for a, b in zip(weights(model), before, strict=True):
-        assert_same(a, b)
+    assert_same_weights_as(model, before)
+
+
+@pytest.mark.parametrize("period", [1, 4, 1000])
+@pytest.mark.parametrize("permutation_first", [True, False])
+def test_terminate_on_nan(period, permutation_first):
+    class Explode(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 3:
+                kernel = self.model.layers[0].kernel
+                kernel.assign(kernel * np.nan)
+
+    permutation = LookaheadPermutation(period)
+    callbacks = [keras.callbacks.TerminateOnNaN(), permutation]
+    if permutation_first:
+        callbacks.reverse()
+    model = make_model()
+    with pytest.warns(UserWarning, match="NaN or infinite"):
+        history = fit(model, Explode(), *callbacks, epochs=3)
+    assert len(history.history["loss"]) == 1
+    assert int(as_array(model.optimizer.iterations)) == 4
+    assert not permutation.is_synced
 
 
 # What is re-ordered.
@@ -362,11 +387,42 @@ def test_steps_per_execution_that_does_not_divide(period):
     model = make_model(steps_per_execution=2)
     with pytest.raises(
         ValueError,
-        match=r"`steps_per_execution` must divide `sync_period`.*"
-        "Received: steps_per_execution=2, sync_period=5 in epoch [01]",
+        match=r"`steps_per_execution` must divide .*Received: "
+        "steps_per_execution=2, sync_period=5 in epoch [01]",
     ):
         fit(model, LookaheadPermutation(period), epochs=2)
     assert int(as_array(model.optimizer.iterations)) == 0
+
+
+@pytest.mark.backend("tensorflow", "jax")
+@pytest.mark.parametrize(
+    ("executed", "accumulated", "period", "expected"),
+    [
+        (2, 2, 1, [*range(1, 11)]),
+        (2, 2, 3, [3, 6, 9]),
+        # Epochs of 5 steps end within an execution, and so do some periods.
+        (4, 2, 2, [2, 4, 7, 9, 10]),
+    ],
+)
+def test_steps_per_execution_with_accumulated_gradients(
+    executed, accumulated, period, expected
+):
+    optimizer = keras.optimizers.SGD(
+        0.1, gradient_accumulation_steps=accumulated
+    )
+    model = make_model(optimizer, steps_per_execution=executed)
+    permutation = LookaheadPermutation(period)
+    assert sync_steps(model, permutation, epochs=2) == expected
+
+
+@pytest.mark.backend("tensorflow", "jax")
+def test_steps_per_execution_within_an_accumulation():
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=3)
+    model = make_model(optimizer, steps_per_execution=2)
+    with pytest.raises(
+        ValueError, match=r"sync_period=1 in .*gradient_accumulation_steps=3"
+    ):
+        fit(model, LookaheadPermutation(1))
 
 
 def test_accumulated_gradients_count_as_one_step():
@@ -407,13 +463,14 @@ def test_weights_drawn_anew_need_new_pools():
         fit(model, permutation)
 
 
-def test_trained_model_needs_pools():
+def test_trained_model_needs_pools(tmp_path):
     model = make_model()
     fit(model)
     with pytest.raises(
-        ValueError, match=r"call `load_pools`.*after 10 steps of its optimizer"
+        ValueError, match=r"give `pools_path` in its first .* after 10 steps"
     ):
-        fit(model, LookaheadPermutation(4))
+        fit(model, LookaheadPermutation(4, pools_path=tmp_path / "pools.npz"))
+    assert not list(tmp_path.iterdir())
 
 
 class Crash(keras.callbacks.Callback):
@@ -426,85 +483,336 @@ class Crash(keras.callbacks.Callback):
             raise RuntimeError("the machine went down")
 
 
-def resumable(tmp_path, backup_first=False):
-    permutation = LookaheadPermutation(4)
-    path = tmp_path / "run" / "pools.npz"
-    if path.exists():
-        permutation.load_pools(path)
-    else:
-        permutation.save_pools(path)
-    backup = keras.callbacks.BackupAndRestore(tmp_path / "run" / "backup")
-    both = [permutation, backup]
+def resumable(tmp_path, backup_first=False, **options):
+    both = [
+        LookaheadPermutation(4, pools_path=tmp_path / "run" / "pools.npz"),
+        keras.callbacks.BackupAndRestore(
+            tmp_path / "run" / "backup", **options
+        ),
+    ]
     return both[::-1] if backup_first else both
 
 
+def crash(model, step, *callbacks, **options):
+    with pytest.raises(RuntimeError, match="the machine went down"):
+        fit(model, *callbacks, Crash(step), **options)
+
+
+@pytest.mark.parametrize("backup_first", [False, True])
 @pytest.mark.parametrize(
-    ("optimizer", "backup_first", "step"),
-    [
-        ("sgd", False, 2 * STEPS),
-        ("adam", False, STEPS + 5),
-        ("adam", True, STEPS + 5),
-    ],
+    ("optimizer", "step", "save_freq"),
+    [("sgd", 2 * STEPS, "epoch"), ("adam", 15, "epoch"), ("adam", 6, 3)],
 )
 def test_resumed_run_is_the_uninterrupted_one(
-    tmp_path, optimizer, backup_first, step
+    tmp_path, optimizer, backup_first, step, save_freq
 ):
+    options = {"backup_first": backup_first, "save_freq": save_freq}
     uninterrupted = make_model(optimizer)
     fit(uninterrupted, LookaheadPermutation(4), epochs=4)
-
-    with pytest.raises(RuntimeError, match="the machine went down"):
-        fit(
-            make_model(optimizer),
-            *resumable(tmp_path, backup_first),
-            Crash(step),
-            epochs=4,
-        )
+    crash(
+        make_model(optimizer),
+        step,
+        *resumable(tmp_path, **options),
+        epochs=4,
+    )
     resumed = make_model(optimizer)
     # The initial weights need not be the same: they are restored.
     reinitialize(resumed, seed=9)
+    fit(resumed, *resumable(tmp_path, **options), epochs=4)
+    if save_freq == "epoch":
+        assert_same_weights(resumed, uninterrupted)
+    else:  # Keras starts the epoch again, from the weights in its middle.
+        for number in (0, -1):
+            assert_same_neurons(
+                resumed.layers[number].kernel,
+                uninterrupted.layers[number].kernel,
+                0,
+            )
+
+
+@pytest.mark.parametrize("backup_first", [False, True])
+@pytest.mark.parametrize("same_start", [False, True])
+def test_a_run_that_ends_in_its_first_epoch_starts_again(
+    tmp_path, backup_first, same_start
+):
+    crash(make_model(), 5, *resumable(tmp_path, backup_first), epochs=2)
+    models = [make_model(), make_model()]
+    for model in models:
+        if not same_start:
+            reinitialize(model, seed=9)
+    again, uninterrupted = models
+    fit(uninterrupted, LookaheadPermutation(4), epochs=4)
+    # It ends again, later.
+    crash(again, 2 * STEPS, *resumable(tmp_path, backup_first), epochs=4)
+    resumed = make_model()
     fit(resumed, *resumable(tmp_path, backup_first), epochs=4)
     assert_same_weights(resumed, uninterrupted)
 
 
+def test_pools_of_a_finished_epoch_are_not_replaced(tmp_path):
+    path = tmp_path / "pools.npz"
+    fit(make_model(), LookaheadPermutation(4, pools_path=path))
+    written = path.read_bytes()
+    # As weights restored without their optimizer are.
+    model = make_model()
+    reinitialize(model, seed=9)
+    for _ in range(2):  # A second try does not get through either.
+        with pytest.raises(ValueError, match="restore the optimizer together"):
+            fit(model, LookaheadPermutation(4, pools_path=path))
+    assert path.read_bytes() == written
+    # The same start is the same training.
+    fit(make_model(), LookaheadPermutation(4, pools_path=path))
+    assert path.read_bytes() == written
+
+
 def test_restored_weights_make_no_pools(tmp_path):
-    callbacks = resumable(tmp_path)
-    with pytest.raises(RuntimeError):
-        fit(make_model(), *callbacks, Crash(15), epochs=2)
+    crash(make_model(), 15, *resumable(tmp_path), epochs=2)
     (tmp_path / "run" / "pools.npz").unlink()
     for backup_first in (True, False):
-        permutation, model = LookaheadPermutation(4), make_model()
-        permutation.save_pools(tmp_path / "run" / "pools.npz")
-        backup = keras.callbacks.BackupAndRestore(tmp_path / "run" / "backup")
-        both = [permutation, backup]
+        model = make_model()
+        callbacks = resumable(tmp_path, backup_first)
         for _ in range(2):  # A second try does not get through either.
-            with pytest.raises(ValueError, match="call `load_pools`"):
-                fit(model, *(both[::-1] if backup_first else both), epochs=2)
+            with pytest.raises(ValueError, match="give `pools_path`"):
+                fit(model, *callbacks, epochs=2)
         assert not (tmp_path / "run" / "pools.npz").exists()
 
 
-def test_pools_of_other_initial_weights(tmp_path):
-    permutation = LookaheadPermutation(4)
-    fit(make_model(), permutation)
-    permutation.save_pools(tmp_path / "pools")
-    assert [path.name for path in tmp_path.iterdir()] == ["pools"]
-    permutation = LookaheadPermutation(4)
-    permutation.load_pools(tmp_path / "pools")
+def test_pools_are_written_before_the_first_step(tmp_path):
+    path = tmp_path / "new" / "folder" / "pools.npz"
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+    fit(make_model(), LookaheadPermutation(4, pools_path=str(path)), Look())
+
+
+def test_pools_of_other_weights(tmp_path):
+    path = tmp_path / "pools.npz"
+    crash(make_model(), 5, LookaheadPermutation(4, pools_path=path))
+    permutation = LookaheadPermutation(4, include_bias=True, pools_path=path)
+    with pytest.raises(ValueError, match=r"shapes or .* 2 pools .* 4 weights"):
+        fit(make_model(), permutation)
+    # The failure leaves nothing in the callback.
+    path.unlink()
     fit(make_model(), permutation)
 
-    other = make_model()
-    reinitialize(other, seed=5)
+
+def npz(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def npy(header):
+    """An array's file with a header of its own."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue() + b"\0" * 64
+
+
+def archive(compression=zipfile.ZIP_STORED, **members):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as written:
+        for name, content in members.items():
+            written.writestr(f"{name}.npy", content)
+    return file.getvalue()
+
+
+HUGE = {"descr": "<i4", "fortran_order": False, "shape": (2**20, 2**40)}
+FLAG = npy({"descr": "|b1", "fortran_order": False, "shape": ()})
+DAMAGED = {
+    "empty": b"",
+    "text": b"no pools",
+    "pickle": pickle.dumps({"arr_0": 1}),
+    "zip without arrays": archive(),
+    "zip of other files": archive(arr_0=b"text"),
+    "no flag": npz(arr_0=np.ones(3)),
+    "half a file": npz(arr_0=np.ones(300), epoch_finished=True)[:700],
+    "objects": archive(arr_0=npy(dict(HUGE, descr="|O")), epoch_finished=FLAG),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_pools(tmp_path, name):
+    path = tmp_path / "pools.npz"
+    path.write_bytes(DAMAGED[name])
+    model = make_model()
+    before = weights(model)
+    with pytest.raises(
+        ValueError, match=r"`pools_path` .*Received: .*pools\.npz"
+    ):
+        fit(model, LookaheadPermutation(4, pools_path=path))
+    assert_same_weights_as(model, before)
+    assert [file.name for file in tmp_path.iterdir()] == ["pools.npz"]
+    assert path.read_bytes() == DAMAGED[name]
+
+
+def test_a_forged_header_takes_no_memory(tmp_path):
+    path = tmp_path / "pools.npz"
+    path.write_bytes(archive(arr_0=npy(HUGE), arr_1=FLAG, epoch_finished=FLAG))
+    with pytest.raises(ValueError, match="shapes or dtypes differ"):
+        fit(make_model(), LookaheadPermutation(4, pools_path=path))
+
+
+def test_data_shorter_than_the_header_says(tmp_path):
+    path = tmp_path / "pools.npz"
+    fit(make_model(), LookaheadPermutation(4, pools_path=path))
+    with zipfile.ZipFile(path) as file:
+        members = {name[:-4]: file.read(name) for name in file.namelist()}
+    members["arr_1"] = members["arr_1"][:-4]
+    path.write_bytes(archive(**members))
+    with pytest.raises(ValueError, match="damaged"):
+        fit(make_model(), LookaheadPermutation(4, pools_path=path))
+
+
+@pytest.mark.parametrize(
+    ("path", "error"), [(".", ValueError), ("", ValueError), (3, TypeError)]
+)
+def test_paths_out_of_range(path, error):
+    with pytest.raises(error, match=r"`pools_path` must be a.*Received"):
+        LookaheadPermutation(4, pools_path=path)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    path = tmp_path / "pools.npz"
+    permutation = LookaheadPermutation(4, pools_path=path)
+    path.mkdir()  # After the check.
+    model = make_model()
+    (path / "file").touch()
+    path_before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OSError):
+        fit(model, permutation)
+    assert sorted(tmp_path.rglob("*")) == path_before
+    with mock.patch("numpy.savez", side_effect=OSError("disk full")):
+        permutation = LookaheadPermutation(4, pools_path=tmp_path / "other")
+        with pytest.raises(OSError, match="disk full"):
+            fit(model, permutation)
+    assert sorted(tmp_path.rglob("*")) == path_before
+
+
+# Models and arguments that cannot work.
+
+
+class OwnStep(keras.Model):
+    """Trains its weights without `self.optimizer`, as GANs do."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def loss_of(self, y, prediction):
+        return ops.mean((y - prediction) ** 2)
+
+    def train_step(self, *arguments):
+        backend = keras.backend.backend()
+        return getattr(self, f"{backend}_step")(*arguments)
+
+    def torch_step(self, data):
+        x, y = data
+        self.zero_grad()
+        loss = self.loss_of(y, self(x))
+        loss.backward()
+        for variable in self.trainable_variables:
+            variable.assign(variable.value - 0.01 * variable.value.grad)
+        return {"loss": loss}
+
+    def tensorflow_step(self, data):
+        import tensorflow as tf
+
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = self.loss_of(y, self(x))
+        values = [variable.value for variable in self.trainable_variables]
+        gradients = tape.gradient(loss, values)
+        for value, gradient in zip(values, gradients, strict=True):
+            value.assign_sub(0.01 * gradient)
+        return {"loss": loss}
+
+    def jax_step(self, state, data):
+        import jax
+
+        x, y = data
+        trained, others, *rest = state
+
+        def loss_of(trained):
+            prediction, _ = self.stateless_call(trained, others, x)
+            return self.loss_of(y, prediction)
+
+        loss, gradients = jax.value_and_grad(loss_of)(trained)
+        trained = jax.tree.map(lambda v, g: v - 0.01 * g, trained, gradients)
+        return {"loss": loss}, (trained, others, *rest)
+
+
+@pytest.mark.parametrize("period", [1, 4, 1000])
+def test_a_model_that_steps_another_optimizer(period):
+    model = OwnStep()
+    model.compile("adam", "mse")
+    model(X)
+    start = as_array(model.dense.kernel).copy()
+    permutation = LookaheadPermutation(period)
+    with pytest.raises(ValueError, match=r"steps of `model\.optimizer`, but"):
+        fit(model, permutation, epochs=2)
+    assert not permutation.is_synced
+    assert not np.array_equal(neurons(model.dense.kernel, 0), neurons(start, 0))
+
+
+def test_a_model_without_an_optimizer():
+    model = make_model()
+    model.optimizer = None
     permutation = LookaheadPermutation(4)
-    permutation.load_pools(tmp_path / "pools")
-    with pytest.raises(ValueError, match="the model's initial weights"):
-        fit(other, permutation)
-    permutation = LookaheadPermutation(4, include_bias=True)
-    permutation.load_pools(tmp_path / "pools")
-    with pytest.raises(ValueError, match=r"2 pools of other.* 4 weights"):
-        fit(make_model(), permutation)
+    permutation.set_model(model)
+    with pytest.raises(ValueError, match=r"must have an opt.*optimizer=None"):
+        permutation.on_train_begin()
+
+
+def test_a_model_built_by_fit():
+    """Only TensorFlow's `fit` builds models after it calls the callbacks."""
+    model = keras.Sequential([layers.Dense(4), layers.Dense(3)])
+    model.compile("adam", "mse")
+    permutation = LookaheadPermutation(4)
+    if keras.backend.backend() == "tensorflow":
+        with pytest.raises(ValueError, match="must be built"):
+            fit(model, permutation)
+    else:
+        fit(model, permutation)
+        assert permutation.is_synced
+
+
+@pytest.mark.parametrize(("period", "checks"), [(4, 1), (lambda epoch: 4, 50)])
+def test_only_functions_are_checked_for_all_epochs(period, checks):
+    permutation = LookaheadPermutation(period)
+    permutation.set_model(make_model())
+    permutation.set_params({"epochs": 50})
+    with mock.patch.object(permutation, "_period_of") as period_of:
+        permutation.on_train_begin()
+    assert period_of.call_count == checks
+
+
+def test_docstring_renews_the_statistics():
+    model = make_model()
+    fit(model, LookaheadPermutation(4), epochs=2)
+    block = LookaheadPermutation.__doc__.split("```python\n")[2]
+    batches = [ops.convert_to_tensor(X[i : i + 8]) for i in range(0, 40, 8)]
+    names = {"keras": keras, "model": model, "batches": batches}
+    exec(textwrap.dedent(block.split("```")[0]), names)
+    inputs = as_array(model.layers[0](X))
+    normalization = model.layers[1]
+    np.testing.assert_allclose(
+        as_array(normalization.moving_mean), inputs.mean(axis=0), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        as_array(normalization.moving_variance),
+        inputs.reshape(5, 8, -1).var(axis=1).mean(axis=0),
+        atol=1e-5,
+    )
 
 
 def test_is_synced_before_fit():
-    with pytest.raises(ValueError, match="`fit` has not been called"):
+    with pytest.raises(ValueError, match="has not been trained with"):
         _ = LookaheadPermutation(1).is_synced
 
 
@@ -529,128 +837,3 @@ def test_training_from_a_rewired_start():
     fit(rewired, LookaheadPermutation(STEPS), epochs=2)
     assert_same_neurons(rewired.layers[0].kernel, start, 0)
     assert_permutation(plain.layers[0].kernel, rewired.layers[0].kernel)
-
-
-def kernels(model):
-    return [as_array(model.layers[i].kernel) for i in (0, -1)]
-
-
-def test_random_prune():
-    model = keras.Sequential(
-        [keras.Input((64,)), layers.Dense(64), layers.Dense(32)]
-    )
-    before = kernels(model)
-    random_prune(model, 0.3, seed=0)
-    for kernel, start, keep in zip(
-        kernels(model), before, (0.8, 0.3), strict=True
-    ):
-        assert abs((kernel != 0).mean() - keep) < 0.04
-        assert_same(kernel[kernel != 0], start[kernel != 0])
-        assert_same(kernel[kernel == 0], np.zeros_like(kernel[kernel == 0]))
-    # The same places on every backend, in every version.
-    mask = "".join(map(str, (kernels(model)[1][0] != 0).astype(int)))
-    assert mask == "00110010000000000010000000000011"
-
-
-def test_sparsity_of_each_neuron_is_conserved():
-    model = make_model()
-    random_prune(model, 0.3, seed=0)
-    before = kernels(model)
-    fit(model, LookaheadPermutation(4), epochs=3)
-    moved = 0
-    for kernel, start in zip(kernels(model), before, strict=True):
-        np.testing.assert_array_equal(
-            (kernel != 0).sum(axis=0), (start != 0).sum(axis=0)
-        )
-        moved += ((kernel != 0) != (start != 0)).sum()
-    assert moved
-
-
-def test_first_layer_keep():
-    model = make_model()
-    random_prune(model, 0.3, seed=0, first_layer_keep=0.1)
-    assert 0.2 < (kernels(model)[0] != 0).mean() < 0.4
-    model = make_model()
-    before = kernels(model)
-    random_prune(model, 1.0, seed=0)
-    for kernel, start in zip(kernels(model), before, strict=True):
-        assert_same(kernel, start)
-
-
-def test_share_value():
-    model = make_model()
-    others = weights(model)[1:-2]
-    share_value(model, 0.08, 0.6, seed=0)
-    shared = kernels(model)
-    for kernel in shared:
-        assert set(np.unique(kernel)) == {0, np.float32(0.08)}
-        assert abs((kernel != 0).mean() - 0.6) < 0.15
-    for one, other in zip(weights(model)[1:-2], others, strict=True):
-        assert_same(one, other)
-    fit(model, LookaheadPermutation(4), epochs=2)
-    for kernel, start in zip(kernels(model), shared, strict=True):
-        assert_same_neurons(kernel, start, 0)
-    other = make_model()
-    share_value(other, 0.08, 0.6, seed=1)
-    assert (kernels(other)[0] != shared[0]).any()
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "text"),
-    [
-        (lambda m: random_prune(m, 0.0, seed=0), ValueError, "`keep` must be"),
-        (lambda m: random_prune(m, 1.5, seed=0), ValueError, "keep=1.5"),
-        (
-            lambda m: random_prune(m, 0.5, seed=0, first_layer_keep=2),
-            ValueError,
-            "`first_layer_keep` must be",
-        ),
-        (lambda m: random_prune(m, "a", seed=0), TypeError, "`keep` must be a"),
-        (lambda m: random_prune(m, 0.5, seed="a"), TypeError, "`seed`"),
-        (
-            lambda m: share_value(m, np.inf, 0.5, seed=0),
-            ValueError,
-            "`value` must be finite",
-        ),
-        (lambda m: share_value(m, 1, -1, seed=0), ValueError, "keep=-1"),
-        (lambda m: share_value(m, 0, 0.5, seed=0), ValueError, "not 0"),
-        (lambda m: share_value(m, 1e60, 0.5, seed=0), ValueError, "value=1e"),
-        (lambda m: share_value(m, "1", 0.5, seed=0), TypeError, "value='1'"),
-    ],
-)
-def test_arguments_out_of_range(change, error, text):
-    model = make_model()
-    before = weights(model)
-    with pytest.raises(error, match=text):
-        change(model)
-    for a, b in zip(weights(model), before, strict=True):
-        assert_same(a, b)
-
-
-def test_a_trained_model_is_an_error():
-    model = make_model()
-    model.compile("sgd", "mse")
-    model.optimizer.build(model.trainable_variables)
-    model.optimizer.iterations.assign(1)
-    with pytest.raises(ValueError, match="before it is trained"):
-        random_prune(model, 0.5, seed=0)
-    with pytest.raises(ValueError, match="before it is trained"):
-        share_value(model, 0.1, 0.5, seed=0)
-
-
-def test_a_file_without_pools(tmp_path):
-    (tmp_path / "pools.npz").write_text("no pools")
-    np.save(tmp_path / "array.npy", np.ones(3))
-    for name in ("pools.npz", "array.npy"):
-        with pytest.raises(ValueError, match=f"`save_pools` has.*{name}"):
-            LookaheadPermutation(1).load_pools(tmp_path / name)
-
-
-def test_pruning_is_all_or_nothing():
-    model = make_model()
-    model.layers[-1].kernel.assign(model.layers[-1].kernel * np.nan)
-    before = weights(model)
-    with pytest.raises(ValueError, match="NaN"):
-        random_prune(model, 0.5, seed=0)
-    for a, b in zip(weights(model), before, strict=True):
-        assert_same(a, b)
