@@ -14,7 +14,7 @@ from keras_parewire.initializers.placement import Placement
 from keras_parewire.initializers.wrapper import InitializerWrapper
 from keras_parewire.rewiring.layouts import Axes
 from keras_parewire.rewiring.rewire import rewire_kernel
-from keras_parewire.rewiring.seeding import Seed
+from keras_parewire.rewiring.seeding import Seed, noise_key
 from keras_parewire.rewiring.validation import (
     Tensor,
     check_count,
@@ -117,6 +117,10 @@ class PARewired(InitializerWrapper):
         layout: Any = None,
     ) -> Tensor:
         kernel_layout = self._kernel_layout(shape)
+        # A base that draws from the same generator takes as many of its states
+        # as it does alone: whatever else shares the generator stays paired.
+        shared = getattr(self._complete_base, "seed", None) is self.seed
+        key = noise_key(self.seed, advance=not shared)
         placement = Placement(shape, layout)
         kernel = placement.off_mesh(
             draw_from_base, self._complete_base, shape, dtype
@@ -126,7 +130,7 @@ class PARewired(InitializerWrapper):
             kernel_layout,
             self.exponent,
             self.block_size,
-            self.seed,
+            key,
         )
         return placement.place(kernel)
 

@@ -32,6 +32,7 @@ from keras_parewire.rewiring.seeding import (
     Stream,
     check_seed,
     integer_seed,
+    noise_key,
 )
 from keras_parewire.rewiring.strengths import matrix_strengths, mean_variance
 from keras_parewire.rewiring.validation import (
@@ -139,8 +140,8 @@ def rewire_model(
         before = _strength_variance(layout.to_stack(values, np))
         if base is not None:
             values = _draw(base, weight, number)
-        seed = weight.seed(number, Stream.REWIRING)
-        values = rewire_kernel(values, layout, exponent, block_size, seed)
+        key = noise_key(weight.seed(number, Stream.REWIRING))
+        values = rewire_kernel(values, layout, exponent, block_size, key)
         after = _strength_variance(layout.to_stack(values, np))
         updates.append((weight.variable, values))
         rows.append(_row(weight, layout, before, after))

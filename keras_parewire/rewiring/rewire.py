@@ -86,7 +86,7 @@ def rewire(
     layout = kernel_layout(kernel.shape, input_axes, output_axes)
     if seed is None:
         seed = fresh_seed()
-    return rewire_kernel(kernel, layout, exponent, block_size, seed)
+    return rewire_kernel(kernel, layout, exponent, block_size, noise_key(seed))
 
 
 def rewire_kernel(
@@ -94,18 +94,18 @@ def rewire_kernel(
     layout: Layout,
     exponent: float,
     block_size: int,
-    seed: int | keras.random.SeedGenerator,
+    key: Sequence[Any],
 ) -> Tensor:
     """Rewires each group of a kernel: the one way to both engines.
 
     An array, and a tensor whose values are known, go through NumPy; a tensor
-    that is being traced goes through `keras.ops`. The result is an array for an
-    array and a tensor for a tensor.
+    that is being traced goes through `keras.ops`, and so does any other if the
+    `key` of the noise is being traced. The result is an array for an array and
+    a tensor for a tensor.
     """
     if getattr(kernel, "is_meta", False):
         return kernel  # PyTorch's placeholders have no values to rearrange.
     values = finite_values(kernel)
-    key = noise_key(seed)
     if values is None or not all(isinstance(part, int) for part in key):
         return _rewire_traced(kernel, layout, exponent, block_size, key)
     # One name throughout: no copy of a large kernel may outlive its use.

@@ -91,18 +91,21 @@ def keep_random_state() -> Iterator[None]:
         random.setstate(state)
 
 
-def noise_key(seed: int | keras.random.SeedGenerator) -> tuple[Any, ...]:
+def noise_key(
+    seed: int | keras.random.SeedGenerator, advance: bool = True
+) -> tuple[Any, ...]:
     """Returns the key of the next rewiring's noise, see `noise.py`.
 
     It consists of four integers below `2**32`, or, if the generator's state is
     being traced, partly of int32 scalars of the same bits. Either way, it takes
-    one state of a generator.
+    one state of a generator; or none, without `advance`, for a rewiring whose
+    base is about to take that state.
     """
     if isinstance(seed, int):
         # The lower 64 bits: as many as there are in the state of a generator.
         state = [seed & _WORD, seed >> 32 & _WORD]
     else:
-        traced = seed.next()
+        traced = seed.next() if advance else ops.convert_to_tensor(seed.state)
         values = concrete_values(traced)
         if values is None:
             state = ops.unstack(ops.cast(traced, "int32"), 2)

@@ -3,7 +3,7 @@ import random
 import keras
 import numpy as np
 import pytest
-from helpers import assert_permutation, assert_same, bits
+from helpers import as_array, assert_permutation, assert_same, bits
 from keras import ops
 
 from keras_parewire import PARewired, StrengthStabilized, rewire
@@ -284,3 +284,30 @@ def test_wrong_seeds(seed, kernel):
     ):
         with pytest.raises(TypeError, match=message):
             function()
+
+
+def test_a_shared_generator_stays_paired():
+    """Layers that share a generator draw the same values with and without."""
+
+    def draw(wrap):
+        generator = keras.random.SeedGenerator(5)
+        kernels = [
+            wrap("he_normal", seed=generator)(SHAPE),
+            wrap("orthogonal", seed=generator)(SHAPE),
+        ]
+        return kernels, as_array(generator.state)
+
+    def plain(base, seed):
+        config = {"class_name": base, "config": {"seed": seed}}
+        return keras.initializers.get(config)
+
+    (kernels, state), (rewired, after) = draw(plain), draw(PARewired)
+    for one, other in zip(kernels, rewired, strict=True):
+        assert_permutation(one, other)
+        assert differ(one, other)
+    np.testing.assert_array_equal(state, after)
+
+
+def test_a_generator_of_an_array_advances(kernel):
+    initializer = PARewired(kernel, seed=keras.random.SeedGenerator(1))
+    assert differ(initializer(kernel.shape), initializer(kernel.shape))
