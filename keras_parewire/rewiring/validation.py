@@ -36,7 +36,13 @@ def concrete_values(tensor: Tensor) -> np.ndarray | None:
         # How JAX, TensorFlow and PyTorch's meta device say that there are no
         # values; Keras offers no test for it.
         return None
-    except RuntimeError:
+    except RuntimeError as error:
+        if keras.backend.backend() == "torch":
+            raise ValueError(
+                "The values of a tensor must be readable, which they are not "
+                "inside `torch.vmap` or `torch.func.grad`; call this function "
+                f"outside them. Received: a tensor of shape {tensor.shape}"
+            ) from error
         distribution = keras.distribution.distribution()
         if distribution is None:
             raise

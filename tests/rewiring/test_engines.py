@@ -241,6 +241,62 @@ def test_rewire_is_traceable(kernel):
         assert_same(function(ops.convert_to_tensor(kernel)), expected)
 
 
+@pytest.mark.parametrize(
+    ("exponent", "block_sizes"), [(1.0, (3, 7)), (0.5, (1,))]
+)
+def test_large_kernels_are_traced_exactly(exponent, block_sizes):
+    # Left to itself, TensorFlow sums the rows of these blocks in another order.
+    kernel = np.random.default_rng(0).standard_normal((600, 700), np.float32)
+
+    def rewired(tensor):
+        return [
+            rewire(tensor, exponent=exponent, block_size=block_size, seed=0)
+            for block_size in block_sizes
+        ]
+
+    expected = rewired(kernel)
+    for compiled in compilers():
+        traced = compiled(rewired)(ops.convert_to_tensor(kernel))
+        for one, other in zip(traced, expected, strict=True):
+            assert_same(one, other)
+
+
+def test_no_gradient_flows(kernel):
+    def loss(tensor):
+        return ops.sum(rewire(tensor, seed=0) ** 2)
+
+    tensor = ops.convert_to_tensor(kernel[:8, :6])
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow as tf
+
+            for function in (loss, tf.function(loss)):
+                with tf.GradientTape() as tape:
+                    tape.watch(tensor)
+                    value = function(tensor)
+                assert tape.gradient(value, tensor) is None
+        case "jax":
+            import jax
+
+            assert not np.any(jax.grad(loss)(tensor))
+        case "torch":
+            tensor.requires_grad_()
+            assert not loss(tensor).requires_grad
+
+
+@pytest.mark.backend("torch")
+def test_torch_transformations(kernel):
+    import torch
+
+    tensor = torch.tensor(kernel)
+    for transformed in (
+        lambda: torch.vmap(rewire)(tensor[None]),
+        lambda: torch.func.grad(lambda x: rewire(x).sum())(tensor),
+    ):
+        with pytest.raises(ValueError, match=r"inside `torch.vmap` or"):
+            transformed()
+
+
 def compilers():
     match keras.backend.backend():
         case "tensorflow":
