@@ -134,7 +134,7 @@ def _table(power: float) -> np.ndarray:
     fractions, scales = np.frexp(np.diff(ends) / 2**_PLACE_BITS)
     slopes = np.ldexp(np.rint(fractions * 2**_SLOPE_BITS), scales - _SLOPE_BITS)
     table = np.stack([ends[..., :-1], slopes], axis=-1).astype(np.float32)
-    table.flags.writeable = False
+    # Left writeable, since PyTorch's compiler refuses read-only arrays.
     return table.reshape(-1, 2)
 
 

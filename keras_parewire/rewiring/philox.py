@@ -28,6 +28,8 @@ _ROUNDS = 10
 _MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
 _KEY_STEPS = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 
+# Of arrays; the lower half of a word comes first on any machine.
+_WORD, _HALF = np.dtype("<u8"), np.dtype("<i4")
 # A 64-bit word of a tensor: its high and its low half, both int32. Only the
 # bits count: sums and products wrap around.
 Word = tuple[Tensor, Tensor]
@@ -44,15 +46,15 @@ def philox_array(
         first: Number of the first integer of the result.
         count: How many there are.
     """
-    words = [key[0] | key[1] << 32, key[2] | key[3] << 32]
+    key_words = [key[0] | key[1] << 32, key[2] | key[3] << 32]
     block, skipped = divmod(first, BLOCK)
     generator = np.random.Philox(
-        key=np.array(words, np.uint64),
+        key=np.array(key_words, np.uint64),
         counter=np.array([block, *stream, 0], np.uint64),
     )
     words_needed = -(-(skipped + count) // 2)
-    bits = generator.random_raw(words_needed).astype("<u8", copy=False)
-    return bits.view("<i4")[skipped : skipped + count]
+    words = generator.random_raw(words_needed).astype(_WORD, copy=False)
+    return words.view(_HALF)[skipped : skipped + count]
 
 
 def philox_tensor(

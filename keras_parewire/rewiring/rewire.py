@@ -13,7 +13,6 @@ from keras_parewire.rewiring.noise import host_noise, traced_noise
 from keras_parewire.rewiring.seeding import (
     Seed,
     check_seed,
-    fresh_seed,
     noise_key,
 )
 from keras_parewire.rewiring.validation import (
@@ -84,8 +83,6 @@ def rewire(
     kernel = as_tensor(kernel, "kernel")
     check_float(kernel.dtype)
     layout = kernel_layout(kernel.shape, input_axes, output_axes)
-    if seed is None:
-        seed = fresh_seed()
     return rewire_kernel(kernel, layout, exponent, block_size, noise_key(seed))
 
 

@@ -91,9 +91,7 @@ def keep_random_state() -> Iterator[None]:
         random.setstate(state)
 
 
-def noise_key(
-    seed: int | keras.random.SeedGenerator, advance: bool = True
-) -> tuple[Any, ...]:
+def noise_key(seed: Seed, advance: bool = True) -> tuple[Any, ...]:
     """Returns the key of the next rewiring's noise, see `noise.py`.
 
     It consists of four integers below `2**32`, or, if the generator's state is
@@ -101,6 +99,8 @@ def noise_key(
     one state of a generator; or none, without `advance`, for a rewiring whose
     base is about to take that state.
     """
+    if seed is None:
+        seed = fresh_seed()
     if isinstance(seed, int):
         # The lower 64 bits: as many as there are in the state of a generator.
         state = [seed & _WORD, seed >> 32 & _WORD]

@@ -7,12 +7,7 @@ import numpy as np
 
 from keras_parewire.rewiring import numpy_engine
 from keras_parewire.rewiring.noise import host_noise
-from keras_parewire.rewiring.seeding import (
-    Seed,
-    check_seed,
-    fresh_seed,
-    noise_key,
-)
+from keras_parewire.rewiring.seeding import Seed, check_seed, noise_key
 from keras_parewire.rewiring.strengths import matrix_strengths
 from keras_parewire.rewiring.validation import Tensor
 from keras_parewire.visualization.connections import (
@@ -63,9 +58,7 @@ def animate_rewiring(
             f"`path` must end in `.gif`. Received: path={str(path)!r}"
         )
     matrix = small_matrix(kernel)
-    seed = check_seed(seed)
-    key = noise_key(fresh_seed() if seed is None else seed)
-    frames = _frames(matrix, key)
+    frames = _frames(matrix, noise_key(check_seed(seed)))
     variances = np.array([_side_variances(frame) for frame in frames])
     plt = import_pyplot()
     from matplotlib.animation import FuncAnimation, PillowWriter
