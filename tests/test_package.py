@@ -86,6 +86,7 @@ def test_imports(module):
     assert imported(ast.walk(tree)) <= allowed
 
 
+@pytest.mark.slow
 def test_import_loads_nothing_heavy():
     # Compared with Keras alone, which may load some of these itself.
     code = "import sys, {}; print(*sys.modules)"

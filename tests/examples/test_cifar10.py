@@ -23,6 +23,8 @@ from keras import ops
 
 from keras_parewire import strength_variance
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+pytestmark = pytest.mark.slow
+
 PATH = Path(__file__).parents[2] / "examples" / "constnet.py"
 spec = importlib.util.spec_from_file_location("constnet", PATH)
 constnet = importlib.util.module_from_spec(spec)

@@ -248,6 +248,7 @@ ATTENTION = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ATTENTION)
 @pytest.mark.parametrize(
     "base", ["glorot_uniform", "he_normal", "lecun_normal", "orthogonal"]
@@ -283,6 +284,7 @@ def test_einsum_dense_with_stabilized():
     assert_same(layer.kernel.value, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer",
     [

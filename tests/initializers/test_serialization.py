@@ -191,6 +191,7 @@ def load_elsewhere(tmp_path, backend, imports):
     return model.predict(X, verbose=0), process, y_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_load_in_a_fresh_process_on_any_backend(tmp_path, backend):
     if not importlib.util.find_spec(backend):

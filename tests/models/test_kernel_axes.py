@@ -163,6 +163,7 @@ def test_false_axes_are_found_out(wrong):
         assert_true(grouped_layout(layer.kernel.shape, *wrong), found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_gate", [False, True])
 @pytest.mark.parametrize("name", ["kernel", "recurrent_kernel"])
 @pytest.mark.parametrize("cell", CELLS)
@@ -190,6 +191,7 @@ def test_axes_of_recurrent_layers_are_true(cell, name, per_gate):
     assert_true(layout, found, gates, per_gate and gates > 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["depthwise_kernel", "pointwise_kernel"])
 @pytest.mark.parametrize("rank", [1, 2])
 def test_axes_of_separable_convolutions_are_true(rank, which):
@@ -207,6 +209,7 @@ def test_axes_of_separable_convolutions_are_true(rank, which):
     assert_true(layout, reach(layer, kernel, shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "shape"),
     [
@@ -331,6 +334,7 @@ def build(name):
     return layer
 
 
+@pytest.mark.slow
 def test_every_exported_layer_is_known():
     # A class that is new in Keras fails here if it has a weight of rank 2 or
     # more of which nothing is known, or if `build` cannot build it.
@@ -341,6 +345,7 @@ def test_every_exported_layer_is_known():
             assert row.skipped is None or "unknown" not in row.skipped, name
 
 
+@pytest.mark.slow
 def test_an_unknown_layer_of_keras_is_found(monkeypatch):
     monkeypatch.delitem(_RULES, layers.Conv1D)
     with pytest.raises(AssertionError, match="Conv1D"):

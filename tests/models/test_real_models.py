@@ -10,6 +10,8 @@ from test_rewire_model import values
 
 from keras_parewire import reinitialize, rewire_model
 
+pytestmark = pytest.mark.slow
+
 APPLICATIONS = {
     name: make
     for name, make in vars(keras.applications).items()

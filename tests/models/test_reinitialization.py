@@ -23,6 +23,7 @@ X = np.random.default_rng(0).random((16, 8), np.float32)
 Y = np.random.default_rng(1).random((16, 4), np.float32)
 
 
+@pytest.mark.slow
 def test_every_weight_is_new_and_as_its_initializer_makes_it():
     model = mixed()
     fresh = values(model)
@@ -173,6 +174,7 @@ class Counted(layers.Layer):
         return inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad", "rmsprop"])
 def test_trains_like_a_new_model_without_compiling(optimizer):
     model = keras.Sequential(
@@ -356,6 +358,7 @@ def config_of(path):
         return archive.read("config.json").decode()
 
 
+@pytest.mark.slow
 def test_a_stripped_model_loads_without_the_package(tmp_path):
     model = organized()
     data = np.random.default_rng(0).random((2, 4, 6), np.float32)

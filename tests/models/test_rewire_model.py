@@ -227,6 +227,7 @@ def test_a_loaded_model_is_rewired_like_the_saved_one(tmp_path):
         assert_same(as_array(one), as_array(other))
 
 
+@pytest.mark.slow
 def test_a_base_draws_every_kernel_anew():
     model = mixed()
     before = values(model)

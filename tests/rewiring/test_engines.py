@@ -47,6 +47,7 @@ def side_variances(matrix):
     return [side.var(ddof=1) for side in strengths(matrix)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exponent", EXPONENTS)
 @pytest.mark.parametrize("block_size", [1, 4, 7, 1000])
 def test_engines_agree(kernel, exponent, block_size):
@@ -111,6 +112,7 @@ def test_engines_keep_every_bit(dtype):
     assert_same(by_rule(matrix, noise), rewired)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exponent", [1.0, 2.0])
 @pytest.mark.parametrize("shape", [(24, 40), (60, 12)])
 def test_law_is_the_published_one(shape, exponent):
@@ -138,6 +140,7 @@ def test_law_is_the_published_one(shape, exponent):
         assert ks_2samp(published[side], other[side]).pvalue < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("others", "runs"), [(64, 300), (1024, 200), (65536, 60)]
 )
@@ -213,6 +216,7 @@ def test_exponent_zero_ignores_strengths(kernel):
     assert not np.array_equal(one, attached)
 
 
+@pytest.mark.slow
 def test_strength_variance_falls_as_published():
     # The authors' program takes 0.97 to 0.011 on the larger side.
     kernel = keras.initializers.Orthogonal(seed=0)((512, 4608))
@@ -222,6 +226,7 @@ def test_strength_variance_falls_as_published():
     assert after < before / 60
 
 
+@pytest.mark.slow
 def test_rule_is_traceable(kernel):
     noise = make_noise(kernel.shape, 1.0)
     expected = by_host(kernel, noise, 1.0, 1)

@@ -175,6 +175,7 @@ def build_model(wrap):
     return keras.Model(inputs, x)
 
 
+@pytest.mark.slow
 def test_wrapped_model_is_paired_with_the_plain_one():
     plain, wrapped = build_model(lambda base: base), build_model(PARewired)
     moved = 0

@@ -145,6 +145,7 @@ def test_a_list_of_two_rows_is_a_kernel():
     assert len(lines.get_segments()) == 6
 
 
+@pytest.mark.slow
 def test_the_animation_ends_in_the_rewired_kernel(tmp_path, small):
     animate_rewiring(small, tmp_path / "rewiring.gif", seed=3)
     frames = animation._frames(small.astype("float64"), 3)
