@@ -3,10 +3,14 @@
 import contextlib
 from unittest import mock
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_parewire.rewiring import numpy_engine, ops_engine
+
+# Of a nightly build, that of the version to come.
+KERAS_VERSION = tuple(map(int, keras.__version__.split(".")[:2]))
 
 as_array = ops.convert_to_numpy
 

@@ -162,6 +162,7 @@ KERNELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_each_neuron_keeps_its_weights(name, dtype):
@@ -498,6 +499,7 @@ def crash(model, step, *callbacks, **options):
         fit(model, *callbacks, Crash(step), **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backup_first", [False, True])
 @pytest.mark.parametrize(
     ("optimizer", "step", "save_freq"),

@@ -39,7 +39,7 @@ def test_values(shape, dtype):
     ids=["Conv1D", "Conv2D", "Conv3D", "Dense"],
 )
 def test_layers_average_their_channels(layer, shape):
-    init = "keras_parewire>ChannelAverage"
+    init = ChannelAverage()
     x = np.random.default_rng(0).standard_normal(shape, np.float32)
     y = layer(padding="same", kernel_initializer=init)(x)
     expected = np.repeat(x.mean(axis=-1, keepdims=True), 5, axis=-1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import assert_same
+from helpers import KERAS_VERSION, assert_same
 from keras import layers, ops
 
 from keras_parewire import PARewired, StrengthStabilized, rewire
@@ -92,8 +92,10 @@ def test_names():
         ("keras_parewire>StrengthStabilized", StrengthStabilized),
     ):
         assert keras.saving.get_registered_name(cls) == name
-        assert type(keras.initializers.get(name)) is cls
-        layer = layers.Dense(3, kernel_initializer=name)
+        if KERAS_VERSION < (3, 16):  # Later, bare names are Keras' own only.
+            assert type(keras.initializers.get(name)) is cls
+        config = {"class_name": name, "config": {}}
+        layer = layers.Dense(3, kernel_initializer=config)
         layer.build((None, 4))
         assert type(layer.kernel_initializer) is cls
         config = {"class_name": name, "config": {"base": "he_normal"}}
@@ -208,10 +210,15 @@ def test_load_without_the_package_imported(tmp_path):
     backend = keras.backend.backend()
     _, process, _ = load_elsewhere(tmp_path, backend, "")
     assert process.returncode != 0
+    last = process.stderr.splitlines()[-1]
+    if KERAS_VERSION < (3, 16):
+        assert "Could not interpret initializer identifier: {'mod" in last
+    else:
+        assert "Could not locate class 'PARewired'" in last
     assert (
-        "Could not interpret initializer identifier: {'module': "
-        "'keras_parewire.initializers.pa_rewired', 'class_name': 'PARewired'"
-    ) in process.stderr
+        "{'module': 'keras_parewire.initializers.pa_rewired', 'class_name': "
+        "'PARewired'"
+    ) in last
 
 
 def test_lambda_bases_are_as_unsafe_as_in_keras():
