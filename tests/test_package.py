@@ -191,6 +191,18 @@ def test_pre_commit_runs_the_checks_of_ci():
     assert ci_commands()[-len(hooks) :] == hooks
 
 
+def test_what_keras_does_not_document_is_tested():
+    page = (ROOT / "docs" / "undocumented_keras.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ")][2:]
+    tests = "".join(p.read_text() for p in (ROOT / "tests").rglob("test_*.py"))
+    assert rows
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row)
+        assert named, row
+        for name in named:
+            assert f"def {name}(" in tests, name
+
+
 def test_version_is_the_same_everywhere():
     citation = (ROOT / "CITATION.cff").read_text()
     assert f"\nversion: {keras_parewire.__version__}\n" in citation

@@ -1,0 +1,119 @@
+"""Builds the package and checks what would be released.
+
+    python tests/check_release.py [--tag v0.1.0] [--backends jax,torch]
+
+Builds the sdist and the wheel into `dist`, checks their metadata and contents,
+and installs each on each backend into an empty virtual environment, where the
+first example of the README has to run. With `--tag`, the tag and the changelog
+must name the version.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "examples"))
+
+from command_line import names  # noqa: E402
+
+LARGEST_WHEEL = 100_000
+
+
+def run(*command: str | Path, **variables: str) -> None:
+    """Runs a command outside the repository, and stops if it fails."""
+    print("$", *command, flush=True)
+    subprocess.run(
+        command,
+        check=True,
+        cwd=tempfile.gettempdir(),
+        env={**os.environ, **variables},
+    )
+
+
+def check(condition: bool, message: str) -> None:
+    """Stops with a message unless the condition holds."""
+    if not condition:
+        sys.exit(f"Not fit for release: {message}")
+
+
+def check_version(tag: str | None) -> str:
+    """Checks that all places name the same version, and returns it."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    version: str = pyproject["project"]["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    if tag is not None:
+        check(tag == f"v{version}", f"tag {tag}, but version {version}")
+        check(
+            re.search(rf"^## \[{re.escape(version)}\] - ", changelog, re.M)
+            is not None,
+            f"the changelog has no section [{version}] with a date",
+        )
+    return version
+
+
+def check_contents(wheel: Path, sdist: Path) -> None:
+    """Checks that the archives hold what they should, and no more."""
+    size = wheel.stat().st_size
+    check(size < LARGEST_WHEEL, f"the wheel has {size} bytes")
+    files = zipfile.ZipFile(wheel).namelist()
+    allowed = ("keras_parewire/", f"{'-'.join(wheel.stem.split('-')[:2])}.dist")
+    extra = [name for name in files if not name.startswith(allowed)]
+    check(not extra, f"the wheel holds {extra}")
+    check("keras_parewire/py.typed" in files, "the wheel is not typed")
+    with tarfile.open(sdist) as archive:
+        found = {name.partition("/")[2] for name in archive.getnames()}
+    for name in ("LICENSE", "README.md", "tests/run_backends.py"):
+        check(name in found, f"the sdist lacks {name}")
+    print(f"wheel: {len(files)} files, {size} bytes")
+
+
+def first_example() -> str:
+    """Returns the first block of Python in the README."""
+    text = (ROOT / "README.md").read_text()
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
+
+
+def main() -> None:
+    """Builds and checks."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tag", help="the tag to be released")
+    parser.add_argument(
+        "--backends", type=names, default="tensorflow,jax,torch"
+    )
+    arguments = parser.parse_args()
+    version = check_version(arguments.tag)
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        tools = Path(temporary) / "tools"
+        run(sys.executable, "-m", "venv", tools)
+        python = tools / "bin" / "python"
+        run(python, "-m", "pip", "install", "--quiet", "build", "twine")
+        run(python, "-m", "build", "--outdir", dist, ROOT)
+        wheel = dist / f"keras_parewire-{version}-py3-none-any.whl"
+        sdist = dist / f"keras_parewire-{version}.tar.gz"
+        run(python, "-m", "twine", "check", "--strict", wheel, sdist)
+        check_contents(wheel, sdist)
+        for backend in arguments.backends:
+            for archive in (wheel, sdist):
+                empty = Path(temporary) / f"{backend}-{archive.suffix[1:]}"
+                run(sys.executable, "-m", "venv", empty)
+                python = empty / "bin" / "python"
+                requirement = f"keras_parewire[{backend}] @ {archive.as_uri()}"
+                run(python, "-m", "pip", "install", "--quiet", requirement)
+                run(python, "-c", first_example(), KERAS_BACKEND=backend)
+                shutil.rmtree(empty)
+    print(f"Fit for release: {version}")
+
+
+if __name__ == "__main__":
+    main()
