@@ -205,6 +205,7 @@ def test_load_in_a_fresh_process_on_any_backend(tmp_path, backend):
     np.testing.assert_allclose(np.load(y_path), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_load_without_the_package_imported(tmp_path):
     # The README quotes this error for those who search for it.
     backend = keras.backend.backend()

@@ -342,7 +342,8 @@ def test_every_exported_layer_is_known():
     for name in EXPORTED:
         if any(fnmatch.fnmatchcase(name, p) for p in WEIGHTLESS + FOREIGN):
             continue
-        rows = strength_report(build(name))
+        layer = build(name)
+        rows = strength_report(layer) if layer.weights else ()
         if any("unknown" in (row.skipped or "") for row in rows):
             unknown.append(name)
     if unknown and "dev" in keras.__version__:
