@@ -117,11 +117,11 @@ def correlation(kernel, axis):
     filters = np.moveaxis(kernel, axis, 0).reshape(kernel.shape[axis], -1)
     if len(filters) == 1:
         return 1.0
-    centred = filters - filters.mean(axis=1, keepdims=True, dtype="float64")
-    centred[np.ptp(filters, axis=1) == 0] = 0  # Not what rounding leaves.
-    norms = np.linalg.norm(centred, axis=1)
+    centered = filters - filters.mean(axis=1, keepdims=True, dtype="float64")
+    centered[np.ptp(filters, axis=1) == 0] = 0  # Not what rounding leaves.
+    norms = np.linalg.norm(centered, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        pairs = centred @ centred.T / np.outer(norms, norms)
+        pairs = centered @ centered.T / np.outer(norms, norms)
     # Constant filters have none: they are alike.
     pairs = np.nan_to_num(pairs, nan=1.0)
     return float(pairs[~np.eye(len(pairs), dtype=bool)].mean())

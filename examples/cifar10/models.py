@@ -97,7 +97,7 @@ def convmixer(base, width=256, depth=8, kernel_size=5, patch=2):
 
     Trockman & Kolter 2022 (https://arxiv.org/abs/2201.09792) in the CIFAR-10
     form of https://github.com/locuslab/convmixer-cifar10, `train.py`. Checked
-    against it: the order of convolution, GELU and normalisation, what the skip
+    against it: the order of convolution, GELU and normalization, what the skip
     connections span, biases, and by formula the parameters.
     """
 
