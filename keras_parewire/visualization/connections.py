@@ -16,6 +16,7 @@ from keras_parewire.visualization.figures import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
 
 # Of strengths and weights alike: negative ones blue, positive ones red.
 _COLORS = "coolwarm"
@@ -100,11 +101,17 @@ class ColorScales:
 
         strengths = [np.concatenate(matrix_strengths(m)) for m in matrices]
         # The scales of a kernel of zeros are arbitrary, but must not be empty.
-        self.largest_weight = max(np.abs(m).max() for m in matrices) or 1.0
-        self.largest_strength = max(np.abs(s).max() for s in strengths) or 1.0
-        self.weight, self.strength = (
-            cm.ScalarMappable(colors.CenteredNorm(0, largest), _COLORS)
-            for largest in (self.largest_weight, self.largest_strength)
+        self.largest_weight: float = (
+            max(float(np.abs(m).max()) for m in matrices) or 1.0
+        )
+        self.largest_strength: float = (
+            max(float(np.abs(s).max()) for s in strengths) or 1.0
+        )
+        self.weight: ScalarMappable = cm.ScalarMappable(
+            colors.CenteredNorm(0, self.largest_weight), _COLORS
+        )
+        self.strength: ScalarMappable = cm.ScalarMappable(
+            colors.CenteredNorm(0, self.largest_strength), _COLORS
         )
 
     def add_colorbars(self, axes: "Sequence[Axes]") -> None:
