@@ -248,7 +248,7 @@ def test_terminate_on_nan(period, permutation_first):
     class Explode(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             if batch == 3:
-                kernel = self.model.layers[0].kernel
+                kernel = self.model.layers[-1].kernel
                 kernel.assign(kernel * np.nan)
 
     permutation = LookaheadPermutation(period)
