@@ -3,18 +3,21 @@
 import math
 import os
 import warnings
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_parewire.callbacks.pools import (
     PooledWeight,
     check_pools_path,
     read_pools,
     write_pools,
+)
+from keras_parewire.callbacks.schedule import (
+    Period,
+    optimizer_steps,
+    period_in_epoch,
 )
 from keras_parewire.models.weights import (
     Selection,
@@ -24,7 +27,6 @@ from keras_parewire.models.weights import (
 )
 from keras_parewire.rewiring.validation import check_count
 
-Period: TypeAlias = int | Callable[[int], int]
 Logs: TypeAlias = dict[str, Any] | None
 
 
@@ -148,7 +150,7 @@ class LookaheadPermutation(keras.callbacks.Callback):
         # The weights to re-order and their pools; empty before the first fit.
         self._weights: list[PooledWeight] = []
         self._pools: list[np.ndarray] = []
-        # Whether this call of `fit` has been found to fit the pools.
+        # Whether the current call of `fit` has passed the checks of the pools.
         self._started = False
         # Whether the training of the pools has finished an epoch, so that it
         # may have been saved.
@@ -177,21 +179,21 @@ class LookaheadPermutation(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Logs = None) -> None:
         model = self.model
-        _optimizer_steps(model)
+        optimizer_steps(model)
         epochs = (self.params or {}).get("epochs") or 0
         for epoch in range(epochs if callable(self.sync_period) else 1):
-            self._period_of(epoch, model)
+            period_in_epoch(self.sync_period, epoch, model)
         self._started = False
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         model = self.model
-        steps = _optimizer_steps(model)
+        steps = optimizer_steps(model)
         if not self._started:
             # Not in `on_train_begin`: a callback that restores the model may
             # come later in the list.
             self._start(model, steps)
             self._started = True
-        self._period = self._period_of(epoch, model)
+        self._period = period_in_epoch(self.sync_period, epoch, model)
         self._schedule(model, steps)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
@@ -209,8 +211,8 @@ class LookaheadPermutation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self._counted_steps(self.model)
         if not self._epoch_finished:
+            self._write_pools(self._pools, epoch_finished=True)
             self._epoch_finished = True
-            self._write_pools()
 
     def on_train_end(self, logs: Logs = None) -> None:
         if self.sync_at_end and self._started:
@@ -220,12 +222,13 @@ class LookaheadPermutation(keras.callbacks.Callback):
         """Takes the pools, or checks that those there are fit the model."""
         weights = self._find_weights(model)
         current = _pools(weights)
-        pools, may_start_anew = self._pools, False
+        pools, epoch_finished = self._pools, self._epoch_finished
+        may_start_anew = False
         if pools:
             self._check_same_model(weights)
         elif self.pools_path is not None and self.pools_path.exists():
-            pools, self._epoch_finished = read_pools(self.pools_path, current)
-            may_start_anew = not self._epoch_finished
+            pools, epoch_finished = read_pools(self.pools_path, current)
+            may_start_anew = not epoch_finished
         if pools and not steps and not _are_equal(pools, current):
             if not may_start_anew:
                 raise ValueError(
@@ -237,17 +240,19 @@ class LookaheadPermutation(keras.callbacks.Callback):
                     f"there is one. {self._received(model, steps)}"
                 )
             pools = []
-        if not pools and steps:
-            raise ValueError(
-                "The initial weights must be taken before the model is "
-                "trained. To resume a training, give `pools_path` in its first "
-                "run and in this one; to start from the present weights, "
-                f"compile the model anew. {self._received(model, steps)}"
-            )
-        self._weights, is_new = weights, not pools
-        self._pools = pools or current
-        if is_new:
-            self._write_pools()
+        if not pools:
+            if steps:
+                raise ValueError(
+                    "The initial weights must be taken before the model is "
+                    "trained. To resume a training, give `pools_path` in its "
+                    "first run and in this one; to start from the present "
+                    "weights, compile the model anew. "
+                    f"{self._received(model, steps)}"
+                )
+            pools = current
+            self._write_pools(pools, epoch_finished)
+        self._weights, self._pools = weights, pools
+        self._epoch_finished = epoch_finished
 
     def _check_same_model(self, weights: list[PooledWeight]) -> None:
         known, found = (
@@ -262,9 +267,11 @@ class LookaheadPermutation(keras.callbacks.Callback):
                 "those of the earlier training"
             )
 
-    def _write_pools(self) -> None:
+    def _write_pools(
+        self, pools: list[np.ndarray], epoch_finished: bool
+    ) -> None:
         if self.pools_path is not None:
-            write_pools(self.pools_path, self._pools, self._epoch_finished)
+            write_pools(self.pools_path, pools, epoch_finished)
 
     def _sync(self, model: keras.Model) -> None:
         for weight in self._weights:
@@ -294,7 +301,7 @@ class LookaheadPermutation(keras.callbacks.Callback):
 
     def _counted_steps(self, model: keras.Model) -> int:
         """Returns the optimizer's steps; raises if another one has trained."""
-        steps = _optimizer_steps(model)
+        steps = optimizer_steps(model)
         if not steps and not self.is_synced:
             raise ValueError(
                 "Syncs are timed by the steps of `model.optimizer`, but the "
@@ -319,44 +326,12 @@ class LookaheadPermutation(keras.callbacks.Callback):
             )
         return found
 
-    def _period_of(self, epoch: int, model: keras.Model) -> int:
-        period = self.sync_period
-        if callable(period):
-            period = check_count(period(epoch), "sync_period(epoch)")
-        optimizer = model.optimizer
-        # Mixed precision wraps the optimizer that accumulates.
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        accumulation = optimizer.gradient_accumulation_steps or 1
-        if period * accumulation % model.steps_per_execution:
-            raise ValueError(
-                "`steps_per_execution` must divide the number of batches "
-                "between two syncs, which is `sync_period` times the "
-                "optimizer's `gradient_accumulation_steps`: callbacks only run "
-                "between executions. Received: "
-                f"steps_per_execution={model.steps_per_execution}, "
-                f"sync_period={period} in epoch {epoch}, "
-                f"gradient_accumulation_steps={accumulation}"
-            )
-        return period
-
     def _received(self, model: keras.Model, steps: int) -> str:
         path = None if self.pools_path is None else str(self.pools_path)
         return (
             f"Received: model={model.name!r} after {steps} steps of its "
             f"optimizer, pools_path={path!r}"
         )
-
-
-def _optimizer_steps(model: keras.Model) -> int:
-    """Returns how many steps the model's optimizer has taken."""
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is None:
-        raise ValueError(
-            "The model must have an optimizer, whose steps time the syncs: "
-            "compile it with one. Received: "
-            f"model={model.name!r} with optimizer=None"
-        )
-    return int(ops.convert_to_numpy(optimizer.iterations))
 
 
 def _pools(weights: list[PooledWeight]) -> list[np.ndarray]:

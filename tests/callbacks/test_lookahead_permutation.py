@@ -11,6 +11,7 @@ from helpers import as_array, assert_permutation, assert_same, bits
 from keras import layers, ops
 
 from keras_parewire import LookaheadPermutation, PARewired, reinitialize
+from keras_parewire.callbacks import lookahead_permutation
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((40, 12), np.float32)
@@ -567,6 +568,19 @@ def test_pools_of_a_finished_epoch_are_not_replaced(tmp_path):
     assert path.read_bytes() == written
 
 
+def test_a_refused_file_leaves_nothing_in_the_callback(tmp_path):
+    path = tmp_path / "pools.npz"
+    fit(make_model(), LookaheadPermutation(4, pools_path=path))
+    model, permutation = make_model(), LookaheadPermutation(4, pools_path=path)
+    reinitialize(model, seed=9)
+    with pytest.raises(ValueError, match="restore the optimizer together"):
+        fit(model, permutation)
+    path.unlink()
+    crash(model, 5, permutation)
+    # Its first epoch has not ended: it may start again.
+    fit(make_model(), LookaheadPermutation(4, pools_path=path))
+
+
 def test_restored_weights_make_no_pools(tmp_path):
     crash(make_model(), 15, *resumable(tmp_path), epochs=2)
     (tmp_path / "run" / "pools.npz").unlink()
@@ -691,6 +705,8 @@ def test_a_failed_write_leaves_nothing(tmp_path):
         with pytest.raises(OSError, match="disk full"):
             fit(model, permutation)
     assert sorted(tmp_path.rglob("*")) == path_before
+    fit(model, permutation)
+    assert (tmp_path / "other").exists()
 
 
 # Models and arguments that cannot work.
@@ -789,9 +805,11 @@ def test_only_functions_are_checked_for_all_epochs(period, checks):
     permutation = LookaheadPermutation(period)
     permutation.set_model(make_model())
     permutation.set_params({"epochs": 50})
-    with mock.patch.object(permutation, "_period_of") as period_of:
+    with mock.patch.object(
+        lookahead_permutation, "period_in_epoch"
+    ) as period_in_epoch:
         permutation.on_train_begin()
-    assert period_of.call_count == checks
+    assert period_in_epoch.call_count == checks
 
 
 def test_docstring_renews_the_statistics():
