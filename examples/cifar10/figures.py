@@ -3,26 +3,36 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from cifar10.summary import METRICS
+from cifar10.summary import METRICS, compare_paired
 
 COLORS = {
     "base": "tab:gray",
     "pa": "tab:blue",
-    "stabilized": "tab:green",
-    "stabilized+pa": "tab:cyan",
     "shuffled": "tab:orange",
     "greedy": "tab:red",
+    "centered": "tab:pink",
+    "pa_centered": "hotpink",
+    "pa_first": "lightskyblue",
+    "pa_last": "cornflowerblue",
+    "pa_others": "navy",
+    "stabilized": "tab:green",
+    "pa_stabilized": "tab:cyan",
+    "sinusoidal": "tab:brown",
+    "pa_sinusoidal": "goldenrod",
     "lowest": "tab:olive",
     "highest": "tab:purple",
 }
+# Lower strength variances are those of strengths that rounding made differ.
+LEAST_VARIANCE = 1e-6
 
 
 def draw(config, arms, stem):
-    """Draws the three figures of a study to `<stem>-<figure>.png`."""
+    """Draws the figures of a study to `<stem>-<figure>.png`."""
     arms = {arm: arms[arm] for arm in COLORS if arm in arms}
     for name, function in (
         ("curves", draw_curves),
         ("differences", draw_differences),
+        ("effects", draw_effects),
         ("strengths", draw_strengths),
     ):
         figure = function(arms)
@@ -102,11 +112,53 @@ def draw_differences(arms):
             )
         axis.set(title=label, ylabel="difference from base in points")
         names = [
-            f"{arm.replace('+', chr(10) + '+ ')}\nn = {len(seeds)}"
+            f"{arm.replace('_', chr(10))}\nn = {len(seeds)}"
             for arm, seeds in paired.items()
         ]
         axis.set_xticks(range(len(names)), names, fontsize="small")
         axis.set_xlim(-0.6, len(names) - 0.4)
+    return figure
+
+
+def draw_effects(arms):
+    """Each arm's mean difference from the base against its strength variance.
+
+    Bars are bootstrap intervals of 95 %.
+    """
+    # The seeds of `lowest` and `highest` are not those of the base.
+    found = [
+        arm
+        for arm in arms
+        if arm not in ("base", "lowest", "highest")
+        and set(arms[arm]) & set(arms.get("base", {}))
+    ]
+    if not found:
+        return None
+    figure, axes = plt.subplots(
+        1, len(METRICS), figsize=(13, 4), layout="constrained"
+    )
+    for axis, (metric, label) in zip(axes, METRICS.items(), strict=True):
+        axis.axhline(0, color="black", linewidth=0.8)
+        for arm in found:
+            variances = [row["strength_variance"] for row in arms[arm].values()]
+            item = compare_paired(arms, arm, "base", metric)
+            low, high = item["interval"] or [item["difference"]] * 2
+            axis.errorbar(
+                max(np.mean(variances), LEAST_VARIANCE),
+                item["difference"],
+                [[item["difference"] - low], [high - item["difference"]]],
+                fmt="o",
+                color=COLORS[arm],
+                label=arm,
+            )
+        axis.set(
+            xscale="log",
+            xlim=(LEAST_VARIANCE / 2, None),
+            xlabel=f"mean strength variance (at least {LEAST_VARIANCE:g})",
+            ylabel="difference from base in points",
+            title=label,
+        )
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right")
     return figure
 
 

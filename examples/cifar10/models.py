@@ -5,6 +5,7 @@ returns a model from (32, 32, 3) floats to 10 logits. A name, and no instance,
 lets each layer make an initializer of its own.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -147,20 +148,32 @@ def mlp(base):
 
 
 class Recipe(NamedTuple):
-    """How a network is built and trained unless told otherwise."""
+    """How a network is built and trained unless told otherwise.
 
-    build: object
+    Attributes:
+        build: Function of the base that builds the network.
+        base: Name of the initializer of every kernel.
+        learning_rate: The highest one.
+        weight_decay: That of AdamW.
+        warmup_epochs: Of the schedule `warmup`.
+        long_epochs: Length of the training that this schedule is the start of.
+    """
+
+    build: Callable[[str], keras.Model]
     base: str
     learning_rate: float
     weight_decay: float
+    warmup_epochs: int = 10
+    long_epochs: int = 100
 
 
-# The bases are the authors' where they published results. Their training is
-# not known: rates and decays are the networks' sources', or usual ones.
+# The bases are those of the published results. How these networks were trained
+# is not known: rates, decays and epochs are those of the networks' sources (for
+# ConvMixer the command that its README recommends), or usual ones.
 RECIPES = {
     "resnet50": Recipe(resnet50, "he_normal", 1e-3, 5e-2),
     "sl_vit": Recipe(sl_vit, "orthogonal", 1e-3, 5e-2),
-    "convmixer": Recipe(convmixer, "orthogonal", 1e-2, 1e-2),
+    "convmixer": Recipe(convmixer, "orthogonal", 5e-2, 5e-3, long_epochs=25),
     "small_cnn": Recipe(small_cnn, "orthogonal", 1e-3, 1e-4),
     "mlp": Recipe(mlp, "orthogonal", 1e-3, 1e-4),
 }

@@ -107,9 +107,9 @@ def _row(*cells):
 def comparisons(summary):
     """Returns the lines of the table of differences, and the verdicts."""
     lines = [
-        "| comparison | metric | difference, 95 % interval | p | "
-        "variance ratio, 95 % interval | n |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| comparison | metric | difference, 95 % interval | p | p (Holm) "
+        "| variance ratio, 95 % interval | n |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for item in summary["comparisons"]:
         lines.append(
@@ -118,6 +118,7 @@ def comparisons(summary):
                 METRICS[item["metric"]],
                 f"{item['difference']:+.2f}{_interval(item['interval'])}",
                 "" if item["p"] is None else f"{item['p']:.2g}",
+                "" if item["p"] is None else f"{item['p_holm']:.2g}",
                 ""
                 if item["ratio"] is None
                 else f"{item['ratio']:.2f}{_interval(item['ratio_interval'])}",
@@ -151,12 +152,12 @@ def report(config, device, summary):
 NOTES = """\
 # CIFAR-10 study
 
-Accuracies in %, mean ± standard deviation over n seeds; the average over an
-epoch's augmented batches is "ep. 1 acc.". Differences are in percentage points,
-paired by seed with Wilcoxon's signed-rank test; `highest - lowest` is of two
-unpaired groups, with the Mann-Whitney test. Intervals are bootstrap
-percentiles. With so many comparisons some intervals will miss 0 by chance:
-neither they nor the p-values are corrected for their number.
+Accuracies in %, mean ± standard deviation over n seeds; "ep. 1 acc." is the
+average over the augmented batches of the first epoch. Differences are in
+percentage points, paired by seed, with Wilcoxon's signed-rank test; `highest -
+lowest` compares two unpaired groups with the Mann-Whitney test. Intervals are
+bootstrap percentiles, not corrected for the number of comparisons: some will
+miss 0 by chance. p (Holm) is corrected for all comparisons of a metric.
 """
 
 

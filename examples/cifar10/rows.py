@@ -34,15 +34,22 @@ COLUMNS = (
     "backend_version",
     "numpy",
     "keras_parewire",
+    "threads",
+    "flags",
     "seconds",
     "utc",
 )
+# Rows of the first version of the study lack these.
+ADDED = ("threads", "flags")
+FIRST_COLUMNS = tuple(column for column in COLUMNS if column not in ADDED)
 
 
 def read(path):
-    """Returns the complete rows of a file, and none if there is no file."""
+    """Returns the complete rows of a file, or none if there is no file."""
     path = Path(path)
-    return _parse(path.read_bytes()) if path.exists() else []
+    if not path.exists():
+        return []
+    return _parse(path.read_bytes(), COLUMNS, FIRST_COLUMNS)
 
 
 def key(row):
@@ -59,7 +66,7 @@ def append(path, row):
     _create(path)
     with _locked(path) as file:
         content = _repair(file)
-        if key(row) in map(key, _parse(content)):
+        if key(row) in map(key, _parse(content, COLUMNS)):
             return False
         _write(file, _line(row[column] for column in COLUMNS))
         return True
@@ -104,15 +111,14 @@ def _repair(file):
     return whole
 
 
-def _parse(content):
+def _parse(content, *allowed):
     # No field holds a line break, so a line without its end is a torn row.
     whole = content[: content.rfind(b"\n") + 1].decode()
-    rows = list(csv.DictReader(io.StringIO(whole)))
-    if rows and tuple(rows[0]) != COLUMNS:
-        raise ValueError(
-            f"The columns must be {COLUMNS}. Received: {tuple(rows[0])}"
-        )
-    return rows
+    rows = csv.DictReader(io.StringIO(whole))
+    columns = tuple(rows.fieldnames or COLUMNS)
+    if columns not in allowed:
+        raise ValueError(f"The columns must be {COLUMNS}. Received: {columns}")
+    return list(rows)
 
 
 def _line(fields):

@@ -21,8 +21,17 @@ from cifar10.data import SPLIT_SEED
 from cifar10.models import RECIPES
 from cifar10.trainer import ORDER_SEED, PADDING, Trainer, schedule
 
-# To be raised by whoever changes what a run computes.
-STUDY_VERSION = 1
+# To be raised by whoever changes what a run computes or what its row holds.
+STUDY_VERSION = 2
+# What changes how a backend computes, besides its version.
+FLAGS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_XLA_FLAGS",
+    "XLA_FLAGS",
+)
 BACKEND = keras.backend.backend()
 
 
@@ -58,11 +67,14 @@ class Study:
             "data": data.fingerprint,
             "split": [len(part) for part in data[2:5]],
             "split_seed": SPLIT_SEED,
-            "order_seed": ORDER_SEED,
+            "order_seed": "of the run" if options.vary_order else ORDER_SEED,
             "candidates": options.candidates,
             "stabilized_candidates": STABILIZED_CANDIDATES,
             "study_version": STUDY_VERSION,
         }
+        if options.schedule == "warmup":
+            self.config["warmup_epochs"] = self.recipe.warmup_epochs
+            self.config["long_epochs"] = self.recipe.long_epochs
         text = json.dumps(self.config, sort_keys=True)
         self.hash = hashlib.sha256(text.encode()).hexdigest()[:8]
         stem = f"cifar10-{options.model}-{self.hash}"
@@ -96,7 +108,10 @@ class Study:
         """Returns the row of one run."""
         draw = self.weights.set_up(arm, seed)
         variance, kurtosis = strength_moments(self.weights.network)
-        result = self.trainer.run(after_epoch)
+        order_seed = self.config["order_seed"]
+        result = self.trainer.run(
+            after_epoch, seed if order_seed == "of the run" else order_seed
+        )
         now = datetime.datetime.now(datetime.UTC)
         return {
             "model": self.config["model"],
@@ -122,6 +137,10 @@ class Study:
             "backend_version": version(BACKEND),
             "numpy": np.__version__,
             "keras_parewire": version("keras_parewire"),
+            "threads": thread_count(),
+            "flags": json.dumps(
+                {name: os.environ[name] for name in FLAGS if name in os.environ}
+            ),
             "seconds": round(result["seconds"], 3),
             "utc": now.isoformat(timespec="seconds"),
         }
@@ -139,9 +158,15 @@ class Study:
         config = self.config
 
         def optimizer(steps):
+            rate = schedule(
+                config["schedule"],
+                config["learning_rate"],
+                config["epochs"] * steps,
+                self.recipe.warmup_epochs * steps,
+                self.recipe.long_epochs * steps,
+            )
             return keras.optimizers.AdamW(
-                schedule(config["schedule"], config["learning_rate"], steps),
-                weight_decay=config["weight_decay"],
+                rate, weight_decay=config["weight_decay"]
             )
 
         # What costs least for a few steps; the compiled path is in it too.
@@ -176,6 +201,22 @@ def find_device():
             details = tf.config.experimental.get_device_details(device)
             return "gpu", details.get("device_name", "GPU")
     return "cpu", f"{platform.machine()}, {_cores()} core(s)"
+
+
+def thread_count():
+    """Returns how many threads the backend computes an operation with."""
+    if BACKEND == "torch":
+        import torch
+
+        return torch.get_num_threads()
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        # 0 stands for one thread per core.
+        return (
+            tf.config.threading.get_intra_op_parallelism_threads() or _cores()
+        )
+    return _cores()
 
 
 def _cores():

@@ -9,6 +9,14 @@ METRICS = {
     "epoch_1_val_accuracy": "ep. 1 val. acc.",
     "test_accuracy": "test acc.",
 }
+# Arms to be compared with another one than the base.
+PAIRS = (
+    ("pa", "shuffled"),
+    ("pa", "centered"),
+    ("pa", "sinusoidal"),
+    ("pa_centered", "centered"),
+    ("pa_sinusoidal", "sinusoidal"),
+)
 # Fewer give a variance ratio no interval worth its name.
 RATIO_MINIMUM = 5
 RESAMPLES = 9_999
@@ -16,25 +24,35 @@ RESAMPLES = 9_999
 
 def summarize(arms):
     """Summarizes `{arm: {seed: row}}`; accuracies in %."""
-    pairs = [(arm, "base") for arm in arms if arm not in _UNPAIRED]
-    if "base" not in arms:
-        pairs = []
-    pairs = [(arm, base) for arm, base in pairs if arm != base]
+    pairs = [(arm, "base") for arm in arms if arm not in (*_UNPAIRED, "base")]
     found = [
         compare_paired(arms, arm, reference, metric)
-        for arm, reference in pairs
+        for arm, reference in (*pairs, *PAIRS)
         for metric in METRICS
+        if {arm, reference} <= set(arms)
     ]
     if set(_UNPAIRED) <= set(arms):
         found += [compare_groups(arms, metric) for metric in METRICS]
+    found = [item for item in found if item is not None]
+    for metric in METRICS:
+        _adjust([item for item in found if item["metric"] == metric])
     return {
         "arms": {arm: _summarize_arm(rows) for arm, rows in arms.items()},
-        "comparisons": [item for item in found if item is not None],
+        "comparisons": found,
     }
 
 
 # Their seeds count candidates: seed 3 of one arm has no partner in another.
 _UNPAIRED = ("lowest", "highest")
+
+
+def _adjust(comparisons):
+    """Adds p-values that are corrected for their number, as by Holm (1979)."""
+    tested = [item for item in comparisons if item["p"] is not None]
+    largest = 0.0
+    for place, item in enumerate(sorted(tested, key=lambda item: item["p"])):
+        largest = max(largest, item["p"] * (len(tested) - place))
+        item["p_holm"] = min(largest, 1.0)
 
 
 def _summarize_arm(rows):

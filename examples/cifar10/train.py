@@ -5,10 +5,11 @@
 
 For each seed all arms start from the same draw of the base, and all runs see
 the same data in the same order with the same augmentation: only the weights
-differ. Each run adds a row to `<out>/cifar10-<model>-<config>.csv`. If a study
-is interrupted, the same command resumes it; another configuration gets a file
-of its own. `report.py` reads the rows. `--smoke` trains every network for a
-moment on made-up images.
+differ. With `--vary-order` the order and the augmentation follow the seed, and
+are still the same for all arms. Each run adds a row to
+`<out>/cifar10-<model>-<config>.csv`. If a study is interrupted, the same
+command resumes it; another configuration gets a file of its own. `report.py`
+reads the rows. `--smoke` trains every network for a moment on made-up images.
 """
 
 import argparse
@@ -67,6 +68,11 @@ def parse_arguments():
     parser.add_argument("--batch-size", type=positive(int), default=128)
     parser.add_argument("--schedule", choices=SCHEDULES, default="onecycle")
     parser.add_argument("--learning-rate", type=positive(float))
+    parser.add_argument(
+        "--vary-order",
+        action="store_true",
+        help="seed order and augmentation by the run, not alike for all",
+    )
     parser.add_argument(
         "--candidates",
         type=positive(int),

@@ -9,12 +9,12 @@ from keras import ops
 
 SIZE = 32
 PADDING = 4
-SCHEDULES = ("constant", "cosine", "onecycle")
+SCHEDULES = ("constant", "cosine", "onecycle", "warmup")
 # Of CIFAR-10's training images, as usual.
 MEAN = (0.4914, 0.4822, 0.4465)
 DEVIATION = (0.2470, 0.2435, 0.2616)
 # The order of the images, the augmentation and the dropout have one seed for
-# all runs: only the weights differ.
+# all runs, so that only the weights differ, unless the order is to vary.
 ORDER_SEED = 0
 
 
@@ -68,12 +68,29 @@ def _inside(places):
     return (places >= 0) & (places < SIZE)
 
 
-def schedule(name, learning_rate, steps):
-    """The learning rate of a run of `steps`, as Keras takes it."""
+def schedule(name, learning_rate, steps, warmup_steps=0, long_steps=0):
+    """Returns the learning rate of a run of `steps`, as Keras takes it.
+
+    Args:
+        name: One of `SCHEDULES`. `warmup` is the start of a long training: a
+            linear rise from near 0, which `steps` may end in the middle of, and
+            a cosine after that.
+        learning_rate: The highest one.
+        steps: Number of steps of the run.
+        warmup_steps: Number of steps in which `warmup` rises.
+        long_steps: Number of steps of the long training that `warmup` starts.
+    """
     if name == "constant":
         return learning_rate
     if name == "cosine":
         return keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    if name == "warmup":
+        return keras.optimizers.schedules.CosineDecay(
+            learning_rate / warmup_steps,
+            long_steps - warmup_steps,
+            warmup_target=learning_rate,
+            warmup_steps=warmup_steps,
+        )
     warmup = max(1, round(0.3 * steps))
     return keras.optimizers.schedules.CosineDecay(
         learning_rate / 25,
@@ -91,7 +108,8 @@ class Trainer:
         data: A `data.Data`.
         epochs: Of each run.
         batch_size: Of training; what is left of an epoch is dropped.
-        optimizer: A function of the number of steps that makes the optimizer.
+        optimizer: A function of the number of steps in an epoch that makes the
+            optimizer.
         run_eagerly: Without compilation, for smoke tests of large networks.
     """
 
@@ -111,12 +129,11 @@ class Trainer:
         self.eval_batch_size = math.gcd(
             len(data.validation), len(data.test), 500
         )
-        self.order = epoch_orders(data.train, epochs, self.steps * batch_size)
         self.network = network
         self.model = OnDevice(network, data.images)
         self.model(data.test[:1])
         self.model.compile(
-            optimizer(self.steps * epochs),
+            optimizer(self.steps),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
             run_eagerly=run_eagerly,
@@ -135,31 +152,39 @@ class Trainer:
             if variable is not self.model.pixels
         ]
 
-    def restore(self):
-        """Puts everything but the trainable weights where it was at first."""
+    def restore(self, order_seed=ORDER_SEED):
+        """Resets everything but the trainable weights."""
         # PyTorch's plain dropout takes from its global generator.
         keras.utils.set_random_seed(ORDER_SEED)
         for variable, value in self._state:
             variable.assign(value)
+        self.model.augmentation.state.assign([order_seed, 0])
 
-    def run(self, after_epoch=lambda: None):
-        """Trains the weights that are there, and evaluates them.
+    def run(self, after_epoch=lambda: None, order_seed=ORDER_SEED):
+        """Trains the network from its present weights, and evaluates it.
 
         Args:
             after_epoch: Called after each epoch.
+            order_seed: Seed of the order of the images and of the augmentation.
 
         Returns:
             A dict of the curves, the test accuracy and the seconds.
         """
         start = time.perf_counter()
+        order = epoch_orders(
+            self.data.train,
+            self.epochs,
+            self.steps * self.batch_size,
+            order_seed,
+        )
         labels, validation, test = (
             self.data.labels,
             self.data.validation,
             self.data.test,
         )
         history = self.model.fit(
-            self.order,
-            labels[self.order],
+            order,
+            labels[order],
             batch_size=self.batch_size,
             epochs=self.epochs,
             # Not a shuffled epoch each: all epochs' orders are one array.
@@ -171,7 +196,7 @@ class Trainer:
                 keras.callbacks.LambdaCallback(
                     # Not before: the first `fit` also builds the metrics,
                     # which on PyTorch takes from the global generator.
-                    on_train_begin=lambda logs: self.restore(),
+                    on_train_begin=lambda logs: self.restore(order_seed),
                     on_epoch_end=lambda epoch, logs: after_epoch(),
                 )
             ],
@@ -204,9 +229,9 @@ class Trainer:
             )
 
 
-def epoch_orders(train, epochs, length):
+def epoch_orders(train, epochs, length, seed=ORDER_SEED):
     """The images of all epochs, a new permutation each, in one array."""
-    generator = np.random.default_rng(ORDER_SEED)
+    generator = np.random.default_rng(seed)
     return np.concatenate(
         [generator.permutation(train)[:length] for _ in range(epochs)]
     )

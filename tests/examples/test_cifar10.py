@@ -21,7 +21,7 @@ import pytest
 from cifar10.study import Study
 from keras import ops
 
-from keras_parewire import strength_variance
+from keras_parewire import Sinusoidal, strength_variance
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +37,7 @@ def make_study(folder, **changes):
         "schedule": "onecycle",
         "learning_rate": None,
         "candidates": 6,
+        "vary_order": False,
         "smoke": False,
         "out": folder,
     }
@@ -219,13 +220,16 @@ def test_images_are_normalized_cropped_and_flipped():
 
 
 def test_epochs_are_permutations():
-    order = cifar10.trainer.epoch_orders(np.arange(100, 110), 3, 8)
+    train = np.arange(100, 110)
+    order = cifar10.trainer.epoch_orders(train, 3, 8)
     epochs = order.reshape(3, 8)
     assert all(len(set(epoch)) == 8 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
+    other = cifar10.trainer.epoch_orders(train, 3, 8, seed=1)
+    assert not np.array_equal(order, other)
 
 
-@pytest.mark.parametrize("name", cifar10.trainer.SCHEDULES)
+@pytest.mark.parametrize("name", ["constant", "cosine", "onecycle"])
 def test_schedules(name):
     rate = cifar10.trainer.schedule(name, 0.1, 100)
     if name == "constant":
@@ -235,6 +239,39 @@ def test_schedules(name):
     np.testing.assert_allclose(max(rates), 0.1, rtol=1e-5)
     assert np.argmax(rates) == {"cosine": 0, "onecycle": 30}[name]
     assert rates[100] < 1e-6
+
+
+def test_a_warmup_is_the_start_of_a_long_schedule():
+    rate = cifar10.trainer.schedule("warmup", 0.1, 5, 40, 100)
+    rates = np.array([float(rate(step)) for step in range(101)])
+    assert rates[0] <= 0.1 / 40
+    np.testing.assert_allclose(np.diff(rates[:41], n=2), 0, atol=1e-6)
+    np.testing.assert_allclose(rates[40], 0.1, rtol=1e-5)
+    assert (np.diff(rates[40:]) < 0).all()
+    np.testing.assert_allclose(rates[100], 0, atol=1e-6)
+
+
+def test_the_order_varies_with_the_seed_only_if_asked_for(tmp_path):
+    runs = {}
+    for vary in (False, True):
+        study = make_study(tmp_path, epochs=1, vary_order=vary)
+        seeds = []
+        study.trainer.run = lambda _, seed, seeds=seeds: (
+            seeds.append(seed) or RESULT
+        )
+        for seed in (0, 5):
+            study.train("base", seed)
+        runs[vary] = seeds
+    assert runs == {False: [0, 0], True: [0, 5]}
+
+
+RESULT = {
+    "losses": [1.0],
+    "accuracies": [0.5],
+    "val_accuracies": [0.5],
+    "test_accuracy": 0.5,
+    "seconds": 1.0,
+}
 
 
 # Runs.
@@ -301,12 +338,76 @@ def test_stabilized_starts_from_the_base_and_leaves_no_trace(
         strength_variance(other) < strength_variance(one)
         for one, other in zip(base, stabilized, strict=True)
     )
-    study.weights.set_up("stabilized+pa", 0)
+    study.weights.set_up("pa_stabilized", 0)
     for one, other in zip(stabilized, kernels(study), strict=True):
         np.testing.assert_array_equal(
             np.sort(one, axis=None), np.sort(other, axis=None)
         )
     assert [layer.kernel_initializer for layer in layers] == before
+
+
+def test_centered(study):
+    study.weights.set_up("base", 2)
+    base = kernels(study)
+    study.weights.set_up("pa", 2)
+    rewired = kernels(study)
+    for arm, start in (("centered", base), ("pa_centered", rewired)):
+        study.weights.set_up(arm, 2)
+        for before, after in zip(start, kernels(study), strict=True):
+            before = before.reshape(-1, before.shape[-1])
+            after = after.reshape(-1, after.shape[-1])
+            np.testing.assert_allclose(after.sum(axis=0), 0, atol=1e-5)
+            np.testing.assert_allclose(after.sum(axis=1), 0, atol=1e-5)
+            np.testing.assert_allclose(after.std(), before.std(), rtol=1e-5)
+            # It is still the same kernel, but for a tenth of it.
+            correlation = np.corrcoef(before.ravel(), after.ravel())[0, 1]
+            assert correlation > 0.9
+        variance, _ = cifar10.arms.strength_moments(study.weights.network)
+        assert variance < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("arm", "rewired"),
+    [
+        ("pa_first", [True, False, False, False, False]),
+        ("pa_last", [False, False, False, False, True]),
+        ("pa_others", [False, True, True, True, False]),
+    ],
+)
+def test_some_kernels_rewired(study, arm, rewired):
+    drawn = {}
+    for name in ("base", "pa", arm):
+        study.weights.set_up(name, 2)
+        drawn[name] = kernels(study)
+    for base, pa, found, whether in zip(*drawn.values(), rewired, strict=True):
+        assert not np.array_equal(base, pa)
+        np.testing.assert_array_equal(found, pa if whether else base)
+
+
+def test_sinusoidal():
+    network = cifar10.models.convmixer("orthogonal", width=32, depth=1)
+    weights = cifar10.arms.InitialWeights(network, candidates=1)
+    stem, depthwise, pointwise, logits = (
+        layer for layer in network.layers if hasattr(layer, "kernel")
+    )
+    weights.set_up("sinusoidal", 0)
+    initializer = Sinusoidal()
+    for layer in (stem, pointwise, logits):
+        np.testing.assert_array_equal(
+            layer.kernel, initializer(layer.kernel.shape)
+        )
+    # A grouped convolution from one channel to 32.
+    kernel = ops.convert_to_numpy(initializer((5, 5, 1, 32)))
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(depthwise.kernel)[..., 0], kernel[:, :, 0]
+    )
+    plain = ops.convert_to_numpy(pointwise.kernel)
+    weights.set_up("pa_sinusoidal", 0)
+    rewired = ops.convert_to_numpy(pointwise.kernel)
+    assert not np.array_equal(plain, rewired)
+    np.testing.assert_array_equal(
+        np.sort(plain, axis=None), np.sort(rewired, axis=None)
+    )
 
 
 def test_lowest_and_highest(study):
@@ -330,6 +431,16 @@ def test_a_run_leaves_nothing_behind(study):
     assert curves(first) == curves(again) == curves(last)
     assert curves(first) != curves(other)
     assert set(first) == set(cifar10.rows.COLUMNS)
+    assert first["threads"] >= 1
+    assert isinstance(json.loads(first["flags"]), dict)
+    # Another order of the images, and their old order again.
+    order = study.config["order_seed"]
+    study.config["order_seed"] = "of the run"
+    study.weights.set_up("base", 0)
+    moved = study.trainer.run(order_seed=1)
+    study.config["order_seed"] = order
+    assert moved["losses"] != json.loads(first["losses"])
+    assert curves(study.train("base", 0)) == curves(first)
 
 
 def test_dropout_and_statistics_start_anew():
@@ -419,6 +530,7 @@ def test_a_study_goes_on_where_it_stopped(tmp_path):
         {"base": "he_normal"},
         {"schedule": "constant"},
         {"learning_rate": 0.5},
+        {"vary_order": True},
     ],
     ids=str,
 )
@@ -475,6 +587,20 @@ def test_rows_without_locks(tmp_path, monkeypatch):
     assert cifar10.rows.append(path, make_row())
     assert not cifar10.rows.append(path, make_row())
     assert len(cifar10.rows.read(path)) == 1
+
+
+def test_rows_of_the_first_version_are_read_but_not_added_to(tmp_path):
+    path = tmp_path / "rows.csv"
+    columns = cifar10.rows.FIRST_COLUMNS
+    assert "threads" not in columns
+    row = make_row()
+    path.write_bytes(
+        cifar10.rows._line(columns)
+        + cifar10.rows._line(row[column] for column in columns)
+    )
+    assert len(cifar10.rows.read(path)) == 1
+    with pytest.raises(ValueError, match="Received"):
+        cifar10.rows.append(path, make_row(seed=1))
 
 
 def test_columns_of_another_version_are_an_error(tmp_path):
@@ -610,6 +736,29 @@ def test_no_difference_is_said():
     assert item["verdict"].startswith("No difference seen")
 
 
+def test_correction_for_the_number_of_comparisons(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.01, (3, 8))
+    accuracies = {
+        "base": 0.5 + noise[0],
+        "pa": 0.52 + noise[0] + 0.1 * noise[1],
+        "shuffled": 0.5 + noise[0] + noise[2],
+    }
+    _, _, arms = cifar10.report.read_study(write_study(tmp_path, accuracies))
+    found = {
+        (item["arm"], item["reference"]): (item["p"], item["p_holm"])
+        for item in cifar10.summary.summarize(arms)["comparisons"]
+        if item["metric"] == "test_accuracy"
+    }
+    assert set(found) == {
+        ("pa", "base"),
+        ("shuffled", "base"),
+        ("pa", "shuffled"),
+    }
+    plain = sorted(p for p, _ in found.values())
+    holm = np.maximum.accumulate([3 * plain[0], 2 * plain[1], plain[2]])
+    np.testing.assert_allclose(sorted(h for _, h in found.values()), holm)
+
+
 def test_highest_against_lowest(tmp_path):
     accuracies = {"lowest": [0.5, 0.6, 0.55, 0.52], "highest": [0.3, 0.2, 0.25]}
     _, _, arms = cifar10.report.read_study(write_study(tmp_path, accuracies))
@@ -648,3 +797,5 @@ def test_report_of_few_rows(tmp_path, accuracies, monkeypatch, capsys):
     results = json.loads((out / "cifar10-report.json").read_text())
     assert results[0]["config"]["model"] == "mlp"
     assert (out / f"{path.stem}-curves.png").stat().st_size > 10_000
+    paired = "base" in accuracies and "pa" in accuracies
+    assert (out / f"{path.stem}-effects.png").exists() == paired
