@@ -1,6 +1,6 @@
 """Measures how much of `load_model` and `clone_model` the rewiring takes.
 
-    KERAS_BACKEND=jax python docs/measurements/loading.py
+    KERAS_BACKEND=torch python docs/measurements/loading.py
 
 Writes `loading.md` beside itself. Times are medians of one run in which the
 arms take turns; only their ratios mean anything elsewhere.
