@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -653,6 +654,18 @@ def test_smoke():
     )
     assert process.returncode == 0, process.stderr
     assert "The smoke test has passed." in process.stdout
+
+
+def test_speed():
+    script = EXAMPLES / "cifar10" / "speed.py"
+    arguments = ["--model", "mlp", "--steps", "2", "--batch-size", "8"]
+    output = subprocess.run(
+        [sys.executable, script, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert re.search(r"mlp on \w+, \d+ thread\(s\): [\d.]+ images", output)
 
 
 # Report.

@@ -27,6 +27,18 @@ def test_benchmark_measures_memory():
     assert 2 < measured["kernels"] < 4
 
 
+def test_scale_of_the_rule():
+    arguments = ["--widths", "64", "--deviations", "0.004,fan_in"]
+    rows = run("scale_of_the_rule.py", *arguments, "--draws", 2).splitlines()
+    table = [[cell.split()[0] for cell in row.split("|")[1:-1]] for row in rows]
+    names = [cell.strip() for cell in rows[0].split("|")[1:-1]]
+    small, large = (dict(zip(names, row, strict=True)) for row in table[2:])
+    # Small weights are hardly rewired, whereas an offset knows no scale.
+    assert float(small["exponent 1"]) < 2 < 4 < float(large["exponent 1"])
+    assert small["offset 1 sd"] == large["offset 1 sd"]
+    assert float(small["offset 1 sd"]) > 4
+
+
 def test_quickstart(tmp_path):
     arguments = ["--seeds", "3-4", "--epochs", 1, "--out", tmp_path]
     output = run("quickstart.py", *arguments)
