@@ -294,6 +294,7 @@ def test_arms_are_paired(study):
         assert not np.array_equal(base, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build",
     [
@@ -321,6 +322,7 @@ def test_whole_networks_are_drawn_anew_and_only_kernels_rewired(build):
         assert np.array_equal(base, other) == (weight.name not in random)
 
 
+@pytest.mark.slow
 def test_stabilized_starts_from_the_base_and_leaves_no_trace(
     study, monkeypatch
 ):
@@ -411,6 +413,7 @@ def test_sinusoidal():
     )
 
 
+@pytest.mark.slow
 def test_lowest_and_highest(study):
     variances = []
     for draw in range(6):
@@ -424,6 +427,7 @@ def test_lowest_and_highest(study):
         study.weights.set_up("lowest", 6)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_nothing_behind(study):
     first = study.train("base", 0)
     again = study.train("base", 0)
@@ -444,6 +448,7 @@ def test_a_run_leaves_nothing_behind(study):
     assert curves(study.train("base", 0)) == curves(first)
 
 
+@pytest.mark.slow
 def test_dropout_and_statistics_start_anew():
     inputs = keras.Input((32, 32, 3))
     x = keras.layers.AveragePooling2D(8)(inputs)
@@ -464,6 +469,7 @@ def test_dropout_and_statistics_start_anew():
     assert runs[0]["test_accuracy"] == runs[1]["test_accuracy"]
 
 
+@pytest.mark.slow
 @pytest.mark.backend("tensorflow", "jax")
 def test_another_compilation_is_an_error(tmp_path):
     study = make_study(tmp_path)
@@ -641,6 +647,7 @@ def test_arguments(monkeypatch):
     assert parsed.out == EXAMPLES.parent / "output" / "cifar10"
 
 
+@pytest.mark.slow
 def test_smoke():
     script = EXAMPLES / "cifar10" / "train.py"
     # Without this suite's eight virtual devices, and without what optimizing a
@@ -656,6 +663,7 @@ def test_smoke():
     assert "The smoke test has passed." in process.stdout
 
 
+@pytest.mark.slow
 def test_speed():
     script = EXAMPLES / "cifar10" / "speed.py"
     arguments = ["--model", "mlp", "--steps", "2", "--batch-size", "8"]
@@ -681,6 +689,7 @@ def test_committed_rows_can_be_read():
         assert {"base", "pa"} <= set(arms)
 
 
+@pytest.mark.slow
 def test_report_is_a_script():
     subprocess.run(
         [sys.executable, EXAMPLES / "cifar10" / "report.py", "--help"],

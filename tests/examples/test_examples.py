@@ -27,6 +27,7 @@ def test_benchmark_measures_memory():
     assert 2 < measured["kernels"] < 4
 
 
+@pytest.mark.slow
 def test_scale_of_the_rule():
     arguments = ["--widths", "64", "--deviations", "0.004,fan_in"]
     rows = run("scale_of_the_rule.py", *arguments, "--draws", 2).splitlines()
