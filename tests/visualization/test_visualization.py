@@ -22,6 +22,7 @@ from keras_parewire import (
     strengths,
 )
 from keras_parewire.models.report import ReportRow
+from keras_parewire.rewiring.seeding import noise_key
 from keras_parewire.visualization import animation
 
 
@@ -148,7 +149,7 @@ def test_a_list_of_two_rows_is_a_kernel():
 @pytest.mark.slow
 def test_the_animation_ends_in_the_rewired_kernel(tmp_path, small):
     animate_rewiring(small, tmp_path / "rewiring.gif", seed=3)
-    frames = animation._frames(small.astype("float64"), 3)
+    frames = animation._frames(small.astype("float64"), noise_key(3))
     with Image.open(tmp_path / "rewiring.gif") as image:
         assert image.n_frames == len(frames) == 1 + 7 + 12
     np.testing.assert_array_equal(frames[0], small)
