@@ -1,0 +1,134 @@
+"""The arms of a study: what is done to a model's new weights before training.
+
+Also the descriptions, made of what JSON can hold, by which a study recognizes
+its arms and its configuration.
+"""
+
+import hashlib
+import inspect
+import math
+import numbers
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+import keras
+import numpy as np
+
+from keras_parewire.models.reinitialization import reinitialize
+from keras_parewire.models.rewire import rewire_model
+
+Arm: TypeAlias = Mapping[str, Any] | Callable[[Any, int], Any] | None
+
+# Given by the study itself.
+_OWN_ARGUMENTS = ("model", "seed", "verbose")
+# File systems allow 255 bytes, of which the seed and the suffix take some.
+_LONGEST_NAME = 150
+
+
+def check_arms(arms: Any) -> dict[str, Arm]:
+    """Returns the arms by their names, all of them checked."""
+    if not isinstance(arms, Mapping) or not arms:
+        raise TypeError(
+            "`arms` must be a dict from names to arms, with one or more. "
+            f"Received: arms={arms!r}"
+        )
+    for name, arm in arms.items():
+        if not isinstance(name, str) or not 0 < len(quoted(name)) < (
+            _LONGEST_NAME
+        ):
+            raise ValueError(
+                "The name of an arm must be a short string that is not empty. "
+                f"Received: name={name!r}"
+            )
+        _check_arm(name, arm)
+    # Files are named after arms, and some file systems ignore case.
+    if len({name.casefold() for name in arms}) < len(arms):
+        raise ValueError(
+            "The names of arms must differ in more than upper and lower case. "
+            f"Received: arms={list(arms)}"
+        )
+    return dict(arms)
+
+
+def initialize(model: Any, arm: Arm, seed: int) -> None:
+    """Draws a model's weights anew and applies an arm to them."""
+    reinitialize(model, seed=seed)
+    if callable(arm):
+        arm(model, seed)
+    elif arm is not None:
+        rewire_model(model, **arm, seed=seed, verbose=0)
+
+
+def quoted(name: str) -> str:
+    """An arm's name as a part of a file's name on any system."""
+    return quote(name, safe="")
+
+
+def describe(value: Any, what: str) -> Any:
+    """Describes a value by what JSON can hold.
+
+    Args:
+        value: What an arm or a configuration consists of.
+        what: The value's name in the error message.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        # JSON has no infinity.
+        return float(value) if math.isfinite(value) else str(float(value))
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {str(k): describe(v, f"{what}[{k!r}]") for k, v in value.items()}
+    if isinstance(value, list | tuple | range | set | frozenset):
+        items = sorted(value) if isinstance(value, set | frozenset) else value
+        return [describe(item, what) for item in items]
+    if isinstance(value, np.ndarray):
+        content = np.ascontiguousarray(value).tobytes()
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        return f"{value.dtype} array of shape {value.shape}, sha256 {digest}"
+    if isinstance(value, keras.layers.Layer):
+        return f"layer {value.name}"
+    name = getattr(value, "__qualname__", None)
+    if name is not None:
+        return f"function {name}"
+    if hasattr(value, "get_config"):
+        config = describe(value.get_config(), what)
+        return {"class": type(value).__name__, "config": config}
+    raise TypeError(
+        "A study is recognized by numbers, strings, lists, dicts, arrays, "
+        "functions and Keras objects. "
+        f"Received: {what}={value!r} of type {type(value).__name__}"
+    )
+
+
+def _check_arm(name: str, arm: Any) -> None:
+    if arm is None:
+        return
+    if isinstance(arm, Mapping):
+        known = inspect.signature(rewire_model).parameters
+        allowed = [key for key in known if key not in _OWN_ARGUMENTS]
+        unknown = [key for key in arm if key not in allowed]
+        if unknown:
+            raise ValueError(
+                "An arm that is a dict must hold arguments of `rewire_model`, "
+                f"of {allowed}. Received: {unknown[0]!r} in the arm {name!r}"
+            )
+    elif callable(arm):
+        try:
+            inspect.signature(arm).bind(None, 0)
+        except TypeError as error:
+            raise TypeError(
+                "An arm that is a function must take a model and a seed. "
+                f"Received: the arm {name!r}={arm!r}, for which {error}"
+            ) from error
+    else:
+        raise TypeError(
+            "An arm must be None, a dict of arguments of `rewire_model`, or a "
+            f"function of a model and a seed. Received: the arm {name!r}="
+            f"{arm!r} of type {type(arm).__name__}"
+        )

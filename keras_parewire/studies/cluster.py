@@ -1,0 +1,198 @@
+"""Runs on a Ray cluster; all of Ray that this package uses is here.
+
+The driver hands out the runs and alone writes rows. It never asks its own
+backend for a device: the workers say what hardware they are on.
+"""
+
+import collections
+import functools
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_parewire.studies.runner import Outcome, Runner
+
+# How many workers one seed, or building the model, may bring down.
+TRIES = 3
+# How long a cluster may take to accept a connection.
+SECONDS = 10
+
+Task = tuple[int, list[str]]
+Resources = Mapping[str, float]
+
+
+class Worker:
+    """An actor that holds the built model."""
+
+    def __init__(self, parts: tuple[Any, ...]) -> None:
+        self._parts = parts
+
+    def start(self) -> tuple[dict[str, str], str]:
+        """Builds the model; returns the environment and the host's name."""
+        self._runner = Runner(*self._parts)
+        return self._runner.environment, socket.gethostname()
+
+    def run(self, arm: str, seed: int) -> Outcome:
+        return self._runner.run(arm, seed)
+
+
+def run(
+    parts: tuple[Any, ...],
+    tasks: Sequence[Task],
+    *,
+    begin: Callable[[Mapping[str, str]], None],
+    record: Callable[[str, int, Outcome], None],
+    address: str | None = None,
+    resources: Resources | None = None,
+) -> None:
+    """Spreads runs over a cluster; see `Study.run`.
+
+    Args:
+        parts: The arguments of `Runner`.
+        tasks: Each seed with the arms that are missing.
+        begin: Called with each worker's environment; raises on another one.
+        record: Called with the arm, the seed and the outcome of each run.
+        address: The cluster's address, or None for the default one.
+        resources: What one actor takes, or None.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError(
+            "A study on a cluster needs Ray: `pip install keras_parewire[ray]`."
+            f" Received: ray={address or True!r}"
+        ) from error
+    started = not ray.is_initialized()
+    if started:
+        _connect(ray, address)
+    try:
+        resources, count = _plan(ray, resources, len(tasks))
+        # Data goes to each node once, and not to each worker.
+        actor, shared = _actor(ray, resources), ray.put(parts)
+        make = functools.partial(actor.remote, shared)
+        _Pool(ray, make, begin, record).run(tasks, count)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+class _Pool:
+    """The actors at work; `pending` has their futures and their tasks."""
+
+    def __init__(self, ray: Any, make: Any, begin: Any, record: Any) -> None:
+        self._ray, self._make, self._begin = ray, make, begin
+        self._record = record
+        self._pending: dict[Any, tuple[Any, Task | None]] = {}
+        self._died: collections.Counter[int | None] = collections.Counter()
+
+    def run(self, tasks: Sequence[Task], count: int) -> None:
+        queue = collections.deque((seed, list(arms)) for seed, arms in tasks)
+        given_up = []
+        try:
+            while queue or any(task for _, task in self._pending.values()):
+                while len(self._pending) < min(count, len(queue)):
+                    self._submit(self._make(), None)
+                [future], _ = self._ray.wait(list(self._pending))
+                actor, task = self._pending.pop(future)
+                try:
+                    result = self._ray.get(future)
+                except self._ray.exceptions.RayActorError as error:
+                    self._ray.kill(actor)
+                    if self._may_try_again(task, error):
+                        queue.extend([task] if task else [])
+                    elif task:
+                        given_up.append(task[0])
+                    continue
+                if task:
+                    self._record(task[1].pop(0), task[0], result)
+                else:
+                    self._check(*result)
+                if task and task[1]:  # A seed's arms share the hardware.
+                    self._submit(actor, task)
+                elif queue:
+                    self._submit(actor, queue.popleft())
+                else:
+                    self._ray.kill(actor)
+        finally:
+            for actor, _ in self._pending.values():
+                self._ray.kill(actor)
+        if given_up:
+            seeds = f"{TRIES} workers died of each. Received: seeds={given_up}"
+            raise RuntimeError(f"All other seeds are done; {seeds}")
+
+    def _submit(self, actor: Any, task: Task | None) -> None:
+        call = actor.run.remote(task[1][0], task[0]) if task else None
+        self._pending[call or actor.start.remote()] = actor, task
+
+    def _may_try_again(self, task: Task | None, error: Exception) -> bool:
+        seed = task[0] if task else None
+        self._died[seed] += 1
+        if seed is None and self._died[seed] == TRIES:
+            raise RuntimeError(
+                "Workers must live until they have built the model. "
+                f"Received: {TRIES} that died, the last one by {error}"
+            ) from error
+        return self._died[seed] < TRIES
+
+    def _check(self, environment: Mapping[str, str], host: str) -> None:
+        self._died[None] = 0
+        try:
+            self._begin(environment)
+        except ValueError as error:
+            raise ValueError(
+                "All workers must be of one kind, that of the rows. "
+                f"Received: a worker on {host} for which {error}"
+            ) from error
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    if address not in (None, "auto", "local"):
+        # Ray itself would try for minutes.
+        host, _, port = address.rpartition("://")[2].rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), SECONDS).close()
+        except (OSError, ValueError) as error:
+            raise ConnectionError(
+                "`ray` must be the address of a cluster that answers within "
+                f"{SECONDS} seconds. Received: ray={address!r}, for {error}"
+            ) from error
+    ray.init(address=address, log_to_driver=False, logging_level="WARNING")
+
+
+def _plan(
+    ray: Any, resources: Resources | None, seeds: int
+) -> tuple[Resources, int]:
+    """What an actor takes, and how many fit the cluster."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if resources is None:
+        gpus = any(node.get("GPU") for node in nodes)
+        resources = {"num_gpus": 1} if gpus else {"num_cpus": 1}
+    named = {"num_cpus": "CPU", "num_gpus": "GPU"}
+    needs = {named.get(k, k): v for k, v in resources.items() if v > 0}
+    fitting = sum(
+        min(int(node.get(name, 0) // need) for name, need in needs.items())
+        for node in nodes
+        if needs
+    )
+    if not fitting:
+        raise ValueError(
+            "`resources` must be what a node of the cluster has. Received: "
+            f"resources={dict(resources)}, with nodes of {nodes}"
+        )
+    return resources, min(seeds, fitting)
+
+
+def _actor(ray: Any, resources: Resources) -> Any:
+    variables = {"KERAS_BACKEND": keras.backend.backend()}
+    # Without one of its own, a worker would see and use all GPUs.
+    if not resources.get("num_gpus"):
+        variables["CUDA_VISIBLE_DEVICES"] = ""
+    own = {k: v for k, v in resources.items() if k.startswith("num_")}
+    custom = {k: v for k, v in resources.items() if k not in own}
+    return ray.remote(Worker).options(
+        **own, resources=custom, runtime_env={"env_vars": variables}
+    )

@@ -1,0 +1,219 @@
+"""Single runs: one model, built and compiled once, trained again and again."""
+
+import functools
+import inspect
+import itertools
+import math
+import numbers
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_parewire.models.weights import assign_all, check_model
+from keras_parewire.rewiring.seeding import derive_seed
+from keras_parewire.studies.arms import Arm, initialize
+
+# Keeps what training draws apart from what the weights are drawn from.
+_TRAINING = 0x747261696E
+
+
+class Outcome(NamedTuple):
+    """What one run has yielded.
+
+    Attributes:
+        metrics: The numbers that training has returned; None if it failed.
+        error: Why it failed, or None.
+        seconds: How long training took.
+    """
+
+    metrics: dict[str, float] | None
+    error: str | None
+    seconds: float
+
+
+class Runner:
+    """The model of one process.
+
+    Args:
+        make_model: Returns a built model.
+        train: Trains a model; called with it and a seed.
+        arms: The arms by name.
+    """
+
+    def __init__(
+        self,
+        make_model: Callable[[], Any],
+        train: Callable[[Any, int], Any],
+        arms: Mapping[str, Arm],
+    ) -> None:
+        self._make_model, self._train, self._arms = make_model, train, arms
+        self._build()
+        self.environment = find_environment(self.model)
+
+    def _build(self) -> None:
+        # Every process builds the same model, with the same seeds in it.
+        keras.utils.set_random_seed(0)
+        model = self._make_model()
+        if not isinstance(model, keras.Model):
+            raise TypeError(
+                "`make_model` must return a Keras model. "
+                f"Received: {model!r} of type {type(model).__name__}"
+            )
+        check_model(model)
+        self.model = model
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is not None and not optimizer.built:
+            optimizer.build(model.trainable_variables)
+        # What `reinitialize` leaves: the states of random layers, and of the
+        # optimizer its learning rate.
+        weights = {id(variable) for variable in model.weights}
+        state = [v for v in model.variables if id(v) not in weights]
+        if optimizer is not None:
+            state += optimizer.variables
+        self._state = [(v, np.array(ops.convert_to_numpy(v))) for v in state]
+
+    def run(self, arm: str, seed: int) -> Outcome:
+        """Trains the model from the weights of one arm and one seed."""
+        training_seed = derive_seed(seed, _TRAINING)
+        keras.utils.set_random_seed(training_seed)
+        initialize(self.model, self._arms[arm], seed)
+        assign_all(self._state)
+        compiled = _compilation(self.model)
+        keras.utils.set_random_seed(training_seed)
+        start = time.perf_counter()
+        error, result = None, None
+        with _reseeded_fits(self.model, seed):
+            try:
+                result = self._train(self.model, seed)
+            except Exception as raised:
+                error = f"{type(raised).__name__}: {raised}"
+        seconds = round(time.perf_counter() - start, 3)
+        if any(
+            one is not other
+            for one, other in zip(
+                compiled, _compilation(self.model), strict=True
+            )
+        ):
+            raise RuntimeError(
+                "A model must be compiled once, in `make_model`, not in "
+                f"`train`. Received: model={self.model.name!r}, compiled while "
+                f"it was trained for the arm {arm!r}, seed={seed}"
+            )
+        if error is not None:
+            # Keras on JAX takes a model's variables away during `fit`, and does
+            # not give them back after an exception.
+            self._build()
+            return Outcome(None, error, seconds)
+        metrics = check_metrics(result)
+        bad = {k: v for k, v in metrics.items() if not math.isfinite(v)}
+        if bad:
+            listed = ", ".join(f"{name} is {v}" for name, v in bad.items())
+            return Outcome(None, f"Not finite: {listed}", seconds)
+        return Outcome(metrics, None, seconds)
+
+
+def check_metrics(result: Any) -> dict[str, float]:
+    """Returns what training has returned as a dict of floats."""
+    if (
+        not isinstance(result, Mapping)
+        or not result
+        or not all(isinstance(name, str) and name for name in result)
+        or not all(
+            isinstance(value, numbers.Real | np.number)
+            and not isinstance(value, bool)
+            for value in result.values()
+        )
+    ):
+        raise TypeError(
+            "`train` must return a dict from names to numbers (`float(x)` "
+            f"makes one of a tensor). Received: {result!r}"
+        )
+    return {name: float(value) for name, value in result.items()}
+
+
+def find_environment(model: Any) -> dict[str, str]:
+    """What the numbers of a run depend on besides its configuration."""
+    backend = keras.backend.backend()
+    return {
+        "keras_parewire": version("keras_parewire"),
+        "keras": keras.__version__,
+        "backend": backend,
+        "backend_version": str(sys.modules[backend].__version__),
+        "numpy": np.__version__,
+        "dtype": str(model.dtype_policy.name),
+        "device": _device(model),
+    }
+
+
+def _device(model: Any) -> str:
+    # Each backend has its own class, and they agree on the name only.
+    name = str(getattr(model.weights[0].value, "device", "")).lower()
+    if "cuda" in name or "gpu" in name:
+        return _gpu_name()
+    other = next((kind for kind in ("tpu", "mps", "xpu") if kind in name), None)
+    return other or f"cpu {platform.machine()}"
+
+
+def _gpu_name() -> str:
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        process = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "gpu"
+    names = sorted(set(process.stdout.split("\n")) - {""})
+    return f"gpu {', '.join(names)}"
+
+
+def _compilation(model: Any) -> tuple[Any, Any]:
+    """Objects of which `compile` makes new ones."""
+    if not getattr(model, "compiled", False):
+        return None, None
+    return model.optimizer, next(iter(model.metrics), None)
+
+
+@contextmanager
+def _reseeded_fits(model: Any, seed: int) -> Iterator[None]:
+    """Makes the first `fit` of a process draw the same as all others.
+
+    The first one looks at a batch to build the metrics, and so advances the
+    random numbers that order the examples.
+    """
+    fit = model.fit
+    signature = inspect.signature(fit)
+    calls = itertools.count()
+
+    @functools.wraps(fit)
+    def reseeded(*args: Any, **kwargs: Any) -> Any:
+        number = derive_seed(seed, _TRAINING, 1 + next(calls))
+        reseed = keras.callbacks.LambdaCallback(
+            on_train_begin=lambda logs: keras.utils.set_random_seed(number)
+        )
+        bound = signature.bind(*args, **kwargs)
+        given = bound.arguments.get("callbacks")
+        if isinstance(given, keras.callbacks.CallbackList):
+            given.callbacks.insert(0, reseed)
+        else:
+            if isinstance(given, keras.callbacks.Callback):
+                given = [given]
+            bound.arguments["callbacks"] = [reseed, *(given or [])]
+        return fit(*bound.args, **bound.kwargs)
+
+    if "callbacks" not in signature.parameters:
+        yield
+        return
+    model.fit = reseeded
+    try:
+        yield
+    finally:
+        del model.fit

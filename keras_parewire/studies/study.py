@@ -1,0 +1,354 @@
+"""Paired studies of a user's own model."""
+
+import csv
+import datetime
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_parewire.studies.arms import Arm, check_arms, describe
+from keras_parewire.studies.rows import Row, Rows
+from keras_parewire.studies.runner import Outcome, Runner
+
+# The columns of a row besides its metrics.
+_OWN_COLUMNS = ("arm", "seed", "error", "seconds", "utc")
+
+
+class Study:
+    """Trains a model from paired initial weights, seed by seed.
+
+    For each seed, the weights of every arm start from the same draw of the
+    model's own initializers (`reinitialize` with this seed), and training draws
+    the same random numbers, so that the arms differ in nothing else. A run
+    depends only on its arm and its seed, not on the runs before it: its result
+    is the same in whichever order, process or machine of one kind it is run.
+
+    Each run adds a file to the folder `path`. Killed at any moment, the same
+    call of `run` goes on with what is missing. A run whose training raises an
+    exception, or returns NaN or infinity, is kept with the error and shown in
+    the report; to run it again, delete its file.
+
+    Example:
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> def make_model():
+    ...     model = keras.Sequential(
+    ...         [keras.Input((8,)), keras.layers.Dense(4)]
+    ...     )
+    ...     model.compile("sgd", "mse")
+    ...     return model
+    >>> def train(model, seed):
+    ...     x = np.ones((16, 8))
+    ...     history = model.fit(x, x[:, :4], epochs=2, verbose=0).history
+    ...     return {"loss": history["loss"][-1]}
+    >>> path = tempfile.mkdtemp()  # Where the rows are to stay.
+    >>> arms = {"plain": None, "pa": {"exponent": 1.0}}
+    >>> study = Study(make_model, train, arms=arms, path=path)
+    >>> study.run(seeds=range(3), verbose=0)
+    >>> len(study.rows())
+    6
+
+    Args:
+        make_model: Function without arguments that returns a built model,
+            compiled if `train` needs it to be. It is called once in each
+            process, whose runs all reuse the model, and again after a run that
+            has raised an exception.
+        train: Function `(model, seed)` that trains the model and returns the
+            numbers to compare, as a dict by name. It must not compile the
+            model. What it changes besides the weights, the optimizer and the
+            states of random layers stays changed for the next run.
+        arms: Dict from names to arms, the first of which is the reference that
+            the others are compared with. An arm is None (the model's own
+            initializers), a dict of keyword arguments for `rewire_model`, or a
+            function `(model, seed)` that changes the weights.
+        path: Folder for the rows; it is made when needed.
+        config: Dict of what else the results depend on, such as the number of
+            epochs. Rows of different configurations do not mix. A function,
+            such as an arm, counts by its name only: if what it does changes,
+            change the configuration or the folder too. Defaults to None.
+
+    Raises:
+        ValueError: If `path` holds another study or other files; the message
+            says what differs.
+        TypeError: If an argument is of the wrong type.
+    """
+
+    def __init__(
+        self,
+        make_model: Callable[[], Any],
+        train: Callable[[Any, int], Any],
+        *,
+        arms: Mapping[str, Arm],
+        path: Any,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        for name, function in (("make_model", make_model), ("train", train)):
+            if not callable(function):
+                raise TypeError(
+                    f"`{name}` must be a function. "
+                    f"Received: {name}={function!r}"
+                )
+        if config is not None and not isinstance(config, Mapping):
+            raise TypeError(
+                f"`config` must be a dict or None. Received: config={config!r}"
+            )
+        self._make_model, self._train = make_model, train
+        self.arms = check_arms(arms)
+        described = describe(self.arms, "arms")
+        self._rows = Rows(path, described, describe(config or {}, "config"))
+        self.path = self._rows.path
+        self._runner: Runner | None = None
+        self._metrics: list[str] | None = None
+
+    def run(
+        self,
+        seeds: Iterable[int],
+        *,
+        shard: tuple[int, int] | None = None,
+        ray: bool | str = False,
+        resources: Mapping[str, float] | None = None,
+        verbose: int = 1,
+    ) -> None:
+        """Trains what is missing, all arms of a seed one after the other.
+
+        On Ray, an actor for each GPU of the cluster (or each CPU, if it has no
+        GPU) builds the model and gets one seed after the other with all its
+        arms. Only this process writes rows. The seed of a worker that dies goes
+        to another one, up to three times. The workers need this package and
+        whatever modules `make_model` and `train` import, in the same versions;
+        both functions, and the data they refer to, go to each node once.
+
+        Args:
+            seeds: Integers, 0 or more, each once.
+            shard: None, or `(i, n)` for the i-th of n parts of the seeds, i
+                from 0 to n - 1: the jobs of an array may all run at once on one
+                folder. Defaults to None.
+            ray: Whether to spread the runs over a Ray cluster: the one that
+                `RAY_ADDRESS` names or that runs on this machine, else one that
+                is started for this call. Or the address of a cluster, which
+                must accept a connection within ten seconds. Defaults to False.
+            resources: What one actor on Ray takes, as in `{"num_cpus": 2}`.
+                Defaults to None: one GPU, or one CPU where there is no GPU.
+            verbose: 0 for silence, 1 for a progress bar over the runs.
+                Defaults to 1.
+
+        Raises:
+            ValueError: If a seed is negative or repeated, the model is not
+                built, an arm does not fit it, `train` returns other names than
+                before, or the folder holds rows of another environment.
+            TypeError: If `make_model` does not return a model, `train` does
+                not return a dict of numbers, or an argument is of the wrong
+                type.
+            RuntimeError: If `train` compiles the model, or workers on Ray die
+                again and again.
+            ImportError: If Ray is asked for and not installed.
+            ConnectionError: If there is no Ray cluster at the address.
+        """
+        numbers = check_seeds(seeds)
+        if shard is not None:
+            part, parts = _check_shard(shard)
+            numbers = numbers[part::parts]
+        if not (isinstance(ray, bool) or (isinstance(ray, str) and ray)):
+            raise TypeError(
+                "`ray` must be a boolean or the address of a cluster. "
+                f"Received: ray={ray!r}"
+            )
+        if resources is not None and ray is False:
+            raise ValueError(
+                "`resources` are those of an actor on Ray, which must be asked "
+                f"for. Received: resources={resources!r}, ray=False"
+            )
+        done = self._rows.runs()
+        missing = [
+            (seed, [arm for arm in self.arms if (arm, seed) not in done])
+            for seed in numbers
+        ]
+        missing = [(seed, arms) for seed, arms in missing if arms]
+        if not missing:
+            return
+        # Before the bar, which shall not count it as a part of the first run.
+        runner = self._built_runner() if ray is False else None
+        total = sum(len(arms) for _, arms in missing)
+        bar = keras.utils.Progbar(total, unit_name="run") if verbose else None
+
+        def record(arm: str, seed: int, outcome: Outcome) -> None:
+            self._record(arm, seed, outcome)
+            if bar is not None:
+                bar.add(1)
+
+        if runner is not None:
+            self._rows.begin(runner.environment)
+            for seed, arms in missing:
+                for arm in arms:
+                    record(arm, seed, runner.run(arm, seed))
+            return
+        from keras_parewire.studies import cluster
+
+        cluster.run(
+            (self._make_model, self._train, self.arms),
+            missing,
+            begin=self._rows.begin,
+            record=record,
+            address=ray if isinstance(ray, str) else None,
+            resources=resources,
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns a dict for each run, ordered by seed.
+
+        `pandas.DataFrame(study.rows())` is a table of them. A failed run has
+        None for each metric, and the reason in `"error"`.
+        """
+        rows = list(self._rows)
+        names = list(
+            dict.fromkeys(name for row in rows for name in row["metrics"] or ())
+        )
+        return [
+            {
+                "arm": row["arm"],
+                "seed": row["seed"],
+                **{name: (row["metrics"] or {}).get(name) for name in names},
+                **{key: row[key] for key in ("error", "seconds", "utc")},
+                **row["identity"]["environment"],
+            }
+            for row in rows
+        ]
+
+    def to_csv(self, path: Any) -> None:
+        """Writes all rows to one CSV file.
+
+        Args:
+            path: The file, which is replaced if it exists.
+
+        Raises:
+            ValueError: If there are no rows yet.
+        """
+        rows = self.rows()
+        self._check_any(rows)
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def report(
+        self, *, difference: float | Mapping[str, float] | None = None
+    ) -> str:
+        """Returns what the rows show, and how surely, as Markdown.
+
+        Means of each arm, paired differences from the first arm with bootstrap
+        intervals of 95 %, Wilcoxon's signed-rank test, ratios of variances, a
+        sentence for each comparison, and how many seeds differences take to be
+        found. Needs `keras_parewire[study]`.
+
+        Args:
+            difference: The size of a difference that would matter, one for all
+                metrics or a dict by metric: the report says how many more seeds
+                it takes to find it. Defaults to None.
+
+        Raises:
+            ValueError: If there are no rows yet, or `difference` is not
+                positive or names an unknown metric.
+        """
+        from keras_parewire.studies.report import report
+
+        rows = list(self._rows)
+        self._check_any(rows)
+        return report(rows, list(self.arms), difference)
+
+    def plot(self) -> Any:
+        """Plots each seed's difference from the first arm.
+
+        Needs `keras_parewire[study]`.
+
+        Returns:
+            A `matplotlib.figure.Figure` with one plot for each metric.
+
+        Raises:
+            ValueError: If no seed has completed runs of two arms.
+        """
+        from keras_parewire.studies.figures import plot_differences
+        from keras_parewire.studies.statistics import columns
+
+        found = columns(list(self._rows), list(self.arms))
+        return plot_differences(found)
+
+    def _built_runner(self) -> Runner:
+        if self._runner is None:
+            self._runner = Runner(self._make_model, self._train, self.arms)
+        return self._runner
+
+    def _record(self, arm: str, seed: int, outcome: Outcome) -> None:
+        if outcome.metrics is not None:
+            self._check_names(arm, seed, list(outcome.metrics))
+        now = datetime.datetime.now(datetime.UTC)
+        row: Row = {
+            "arm": arm,
+            "seed": seed,
+            **outcome._asdict(),
+            "utc": now.isoformat(timespec="seconds"),
+        }
+        self._rows.add(row)
+
+    def _check_names(self, arm: str, seed: int, names: list[str]) -> None:
+        if self._metrics is None:
+            known = (row["metrics"] for row in self._rows if row["metrics"])
+            self._metrics = list(next(known, names))
+        own = (*_OWN_COLUMNS, *(self._rows.environment or ()))
+        if set(names) & set(own):
+            raise ValueError(
+                "The names that `train` returns must be others than "
+                f"{', '.join(own)}. Received: {names}"
+            )
+        if set(names) != set(self._metrics):
+            raise ValueError(
+                "`train` must return the same names for every run, here "
+                f"{self._metrics}. Received: {names} for the arm {arm!r}, "
+                f"seed={seed}"
+            )
+
+    def _check_any(self, rows: list[Any]) -> None:
+        if not rows:
+            raise ValueError(
+                "There must be rows: call `run` first. "
+                f"Received: path={str(self.path)!r} with 0 rows"
+            )
+
+
+def check_seeds(seeds: Any) -> list[int]:
+    """Returns the seeds as a list, each a number of 0 or more, and once."""
+    try:
+        numbers = [operator.index(seed) for seed in seeds]
+    except TypeError as error:
+        raise TypeError(
+            "`seeds` must be integers, as in `range(20)`. "
+            f"Received: seeds={seeds!r}"
+        ) from error
+    negative = [number for number in numbers if number < 0]
+    if negative:
+        raise ValueError(
+            f"`seeds` must be 0 or more. Received: seeds with {negative[0]}"
+        )
+    if len(set(numbers)) < len(numbers):
+        twice = next(n for i, n in enumerate(numbers) if n in numbers[:i])
+        raise ValueError(
+            f"`seeds` must name each seed once. Received: seeds with {twice} "
+            "more than once"
+        )
+    return numbers
+
+
+def _check_shard(shard: Any) -> tuple[int, int]:
+    try:
+        part, parts = map(operator.index, shard)
+        if not 0 <= part < parts:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(
+            "`shard` must be None or two integers `(i, n)`, i from 0 to n - 1. "
+            f"Received: shard={shard!r}"
+        ) from None
+    return part, parts

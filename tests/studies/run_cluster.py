@@ -1,0 +1,107 @@
+"""Runs a study on a cluster of a head and two nodes, two of which get lost.
+
+    python tests/studies/run_cluster.py FOLDER
+
+One worker is killed in the middle of a run, then a node is removed while a
+worker of it is at work. Both happen in runs that wait for it, so that nothing
+depends on how fast the machine is.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+ARMS = {"plain": None, "pa": {"exponent": 1.0}}
+SEEDS = range(6)
+DATA = np.random.default_rng(0).normal(size=(32, 8)).astype("float32")
+
+
+def make_model():
+    import keras
+
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            keras.layers.Dense(16, "relu"),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(4),
+        ]
+    )
+    model.compile("adam", "mse")
+    return model
+
+
+def train(model, seed):
+    history = model.fit(DATA, DATA[:, :4], batch_size=8, verbose=0).history
+    return {"loss": history["loss"][-1]}
+
+
+def make_train(folder):
+    def train_in_danger(model, seed):
+        import ray
+
+        if seed == 1 and _first(folder / "killed", str(os.getpid())):
+            os.kill(os.getpid(), signal.SIGKILL)
+        node = ray.get_runtime_context().get_node_id()
+        if seed == 4 and _first(folder / "on_node", node):
+            while True:  # Until the node is removed.
+                time.sleep(0.1)
+        return train(model, seed)
+
+    return train_in_danger
+
+
+def _first(path, content):
+    """Whether there is no such file yet; makes it whole."""
+    if path.exists():
+        return False
+    draft = path.with_suffix(".draft")
+    draft.write_text(content)
+    draft.rename(path)
+    return True
+
+
+def remove_node(cluster, nodes, marker):
+    while not marker.exists():
+        time.sleep(0.1)
+    lost = marker.read_text()
+    [node] = [node for node in nodes if node.node_id == lost]
+    cluster.remove_node(node, allow_graceful=False)
+
+
+def main(folder):
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from keras_parewire.studies import Study
+
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "include_dashboard": False},
+    )
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        cluster.wait_for_nodes()
+        threading.Thread(
+            target=remove_node,
+            args=(cluster, nodes, folder / "on_node"),
+            daemon=True,
+        ).start()
+        study = Study(
+            make_model, make_train(folder), arms=ARMS, path=folder / "study"
+        )
+        study.run(SEEDS, ray=cluster.address, verbose=0)
+        assert not ray.is_initialized()
+        # All there, so that nothing is run again.
+        study.run(SEEDS, ray=cluster.address, verbose=0)
+    finally:
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,569 @@
+import csv
+import inspect
+import json
+import math
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import numpy as np
+import pytest
+from helpers import as_array, assert_permutation, assert_same
+from keras import layers
+
+from keras_parewire import rewire_model
+from keras_parewire.studies import Study
+from keras_parewire.studies.runner import Runner
+
+X = np.random.default_rng(0).normal(size=(48, 8)).astype("float32")
+Y = (X.sum(axis=1) > 0).astype("int32")
+ARMS = {"plain": None, "pa": {"exponent": 1.0}}
+
+
+def make_model():
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            layers.Dense(16, activation="relu"),
+            layers.BatchNormalization(),
+            layers.Dropout(0.5),
+            layers.Dense(2),
+        ]
+    )
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def make_small_model():
+    return keras.Sequential([keras.Input((3,)), layers.Dense(4)])
+
+
+def train_model(model, seed):
+    history = model.fit(X, Y, batch_size=16, epochs=2, verbose=0).history
+    # What a learning rate schedule may leave behind.
+    model.optimizer.learning_rate.assign(0.5)
+    return {"loss": history["loss"][-1], "accuracy": history["accuracy"][-1]}
+
+
+def instant(model, seed):
+    """Numbers for which nothing is trained."""
+    total = sum(float(np.sum(as_array(w))) for w in model.trainable_weights)
+    return {"loss": seed + math.sin(total)}
+
+
+def results(study):
+    return {
+        (row["arm"], row["seed"]): {
+            name: row.get(name) for name in ("loss", "accuracy")
+        }
+        for row in study.rows()
+    }
+
+
+@pytest.fixture
+def make_study(tmp_path):
+    def make(train=instant, folder="study", arms=ARMS, model=None, **kw):
+        # Only what is trained needs to be compiled.
+        default = make_small_model if train is not train_model else make_model
+        path = tmp_path / folder
+        return Study(model or default, train, arms=arms, path=path, **kw)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The results of a study that one process has run in order."""
+    path = tmp_path_factory.mktemp("studies") / "study"
+    study = Study(make_model, train_model, arms=ARMS, path=path)
+    study.run(range(3), verbose=0)
+    return results(study)
+
+
+# Runs.
+
+
+def test_runs_depend_on_their_arm_and_seed_only(trained, make_study):
+    assert len({row["loss"] for row in trained.values()}) == 6
+    for folder, order in (("one", [2, 0, 1]), ("other", [1])):
+        study = make_study(train_model, folder)
+        study.run(order, verbose=0)
+        found = results(study)
+        assert found == {run: trained[run] for run in found}
+        assert len(found) == 2 * len(order)
+
+
+def test_arms_added_later_are_paired_too(trained, make_study):
+    study = make_study(train_model, arms={"pa": ARMS["pa"]})
+    study.run([0], verbose=0)
+    study = make_study(train_model)
+    study.run([0], verbose=0)
+    assert results(study) == {run: trained[run] for run in results(study)}
+    assert list(results(study)) == [("plain", 0), ("pa", 0)]
+
+
+def test_arms_start_from_the_same_draw():
+    seen = {}
+
+    def look(model, seed):
+        seen[seed, len(seen) % 3] = [as_array(w).copy() for w in model.weights]
+        return {"loss": 0}
+
+    def flip(model, seed):
+        flipped.append(seed)
+        model.layers[0].kernel.assign(-as_array(model.layers[0].kernel))
+
+    flipped = []
+    arms = {**ARMS, "flipped": flip}
+    runner = Runner(make_small_model, look, arms)
+    for seed in (0, 1):
+        for arm in arms:
+            runner.run(arm, seed)
+    for seed in (0, 1):
+        plain, pa, other = (seen[seed, place] for place in range(3))
+        assert not np.array_equal(plain[0], pa[0])
+        assert_permutation(plain[0], pa[0])
+        assert_same(plain[0], -other[0])
+        for one, another in zip(plain[1:], other[1:], strict=True):
+            assert_same(one, another)
+    assert not np.array_equal(seen[0, 0][0], seen[1, 0][0])
+    assert flipped == [0, 1]
+
+
+def test_arms_are_rewired_with_the_seed_of_the_run(make_study):
+    runner = Runner(make_small_model, instant, ARMS)
+    runner.run("plain", 5)
+    rewire_model(runner.model, exponent=1.0, seed=5, verbose=0)
+    expected = [as_array(w).copy() for w in runner.model.weights]
+    runner.run("pa", 5)
+    for one, other in zip(expected, runner.model.weights, strict=True):
+        assert_same(one, other)
+
+
+def test_model_is_built_once(make_study):
+    built = []
+
+    def make():
+        built.append(make_small_model())
+        return built[-1]
+
+    study = make_study(model=make)
+    study.run([0, 1], verbose=0)
+    study.run([2], verbose=0)
+    assert len(built) == 1
+    # Nothing to do.
+    make_study(model=make).run([0, 1, 2], verbose=0)
+    assert len(built) == 1
+
+
+def test_fit_is_as_it_was_after_a_run():
+    runner = Runner(make_small_model, instant, ARMS)
+    runner.run("plain", 0)
+    assert "fit" not in vars(runner.model)
+
+
+@pytest.mark.parametrize("given", ["list", "one", "list of all"])
+def test_callbacks_of_the_user_are_called(given):
+    ends = []
+
+    def train(model, seed):
+        callbacks = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: ends.append(epoch)
+        )
+        if given == "list":
+            callbacks = [callbacks]
+        if given == "list of all":
+            callbacks = keras.callbacks.CallbackList(
+                [callbacks], add_history=True, model=model
+            )
+        model.fit(X, Y, 16, 2, 0, callbacks)
+        return {"loss": 0.0}
+
+    outcome = Runner(make_model, train, ARMS).run("plain", 0)
+    assert outcome.error is None
+    assert ends == [0, 1]
+
+
+@pytest.mark.parametrize("when", ["again", "first"])
+def test_compiling_in_train_is_an_error(make_study, when):
+    def recompile(model, seed):
+        if when == "first" or seed:
+            model.compile(getattr(model, "optimizer", "sgd"), "mse")
+        return {"loss": 0.0}
+
+    def uncompiled():
+        return keras.Sequential([keras.Input((8,)), layers.Dense(2)])
+
+    model = make_model if when == "again" else uncompiled
+    study = make_study(recompile, model=model)
+    with pytest.raises(RuntimeError, match=r"compiled once.* Received: model="):
+        study.run([0, 1], verbose=0)
+    assert len(study.rows()) == (2 if when == "again" else 0)
+
+
+# Rows.
+
+
+def test_a_study_goes_on_where_it_stopped(make_study):
+    calls = []
+
+    def stop(model, seed):
+        calls.append(seed)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return instant(model, seed)
+
+    study = make_study(stop)
+    with pytest.raises(KeyboardInterrupt):
+        study.run(range(3), verbose=0)
+    assert len(study.rows()) == 3
+    study.run(range(3), verbose=0)
+    assert calls == [0, 0, 1, 1, 1, 2, 2]
+    whole = make_study(folder="whole")
+    whole.run(range(3), verbose=0)
+    assert results(study) == results(whole)
+    runs = study.path / "runs"
+    names = [f"{seed}-{arm}.json" for seed in range(3) for arm in ARMS]
+    assert sorted(os.listdir(runs)) == sorted(names)
+
+
+KILLED = """
+from test_study import *
+
+def train(model, seed):
+    if seed == 1:
+        os._exit(9)
+    return instant(model, seed)
+
+study = Study(make_small_model, train, arms=ARMS, path=sys.argv[1])
+study.run(range(3))
+"""
+
+
+def test_a_killed_process_leaves_whole_rows(make_study, tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, tmp_path / "study"],
+        cwd=os.path.dirname(__file__),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 9, process.stderr
+    study = make_study()
+    assert list(results(study)) == [("plain", 0), ("pa", 0)]
+
+
+def test_a_draft_is_not_a_row(make_study):
+    study = make_study()
+    study.run([0], verbose=0)
+    (study.path / "runs" / ".draft").write_text('{"arm": "pl')
+    assert len(make_study().rows()) == 2
+
+
+def test_shards_are_disjoint_and_may_run_at_once(make_study):
+    whole = make_study(folder="whole")
+    whole.run(range(7), verbose=0)
+    trained = []
+
+    def count(model, seed):
+        trained.append(seed)
+        return instant(model, seed)
+
+    def run(part):
+        make_study(count).run(range(7), shard=(part, 3), verbose=0)
+
+    for part in range(3):
+        run(part)
+    assert sorted(trained) == sorted([*range(7)] * 2)
+    assert results(make_study()) == results(whole)
+
+
+def test_many_threads_write_whole_rows(make_study):
+    study = make_study()
+    runner = Runner(make_small_model, instant, ARMS)
+    study._rows.begin(runner.environment)
+    outcome = runner.run("plain", 0)
+    with ThreadPoolExecutor(8) as pool:
+        list(
+            pool.map(
+                lambda seed: study._record("plain", seed, outcome),
+                [*range(20)] * 4,
+            )
+        )
+    assert [row["seed"] for row in make_study().rows()] == list(range(20))
+
+
+@pytest.mark.parametrize("failure", ["raise", "nan", "inf"])
+def test_failed_runs_are_kept_and_shown(make_study, failure):
+    def fail(model, seed):
+        if seed == 1:
+            if failure == "raise":
+                raise ZeroDivisionError("no\nluck")
+            return {"loss": float(failure)}
+        return {"loss": seed + 0.1 * math.cos(len(results(study)))}
+
+    study = make_study(fail)
+    study.run(range(4), verbose=0)
+    failed = [row for row in study.rows() if row["error"]]
+    assert [(row["arm"], row["seed"]) for row in failed] == [
+        ("plain", 1),
+        ("pa", 1),
+    ]
+    assert all(row["loss"] is None for row in failed)
+    text = study.report()
+    expected = (
+        "ZeroDivisionError: no luck"
+        if failure == "raise"
+        else f"Not finite: loss is {failure}"
+    )
+    assert f"`plain`, seed 1: {expected}" in text
+    assert "Failed runs, which the means are without: 2." in text
+    assert "| 3 | 1 |" in text
+    study.run(range(4), verbose=0)
+    assert len(study.rows()) == 8
+
+
+def test_an_exception_within_fit_changes_no_other_run(trained, make_study):
+    def stop(epoch, logs):
+        raise ArithmeticError("stopped")
+
+    def train(model, seed):
+        if seed == 1:
+            callback = keras.callbacks.LambdaCallback(on_epoch_end=stop)
+            model.fit(X, Y, batch_size=16, callbacks=[callback], verbose=0)
+        return train_model(model, seed)
+
+    study = make_study(train, model=make_model)
+    study.run([1, 0, 2], verbose=0)
+    found = results(study)
+    for run, expected in trained.items():
+        lost = {"loss": None, "accuracy": None}
+        assert found[run] == (lost if run[1] == 1 else expected)
+
+
+@pytest.mark.parametrize(
+    "names", [["a/b", "a\\b"], ["é:*?", "con"], ["../up", "."], ["1-2.json"]]
+)
+def test_any_name_of_an_arm_is_a_file_name(make_study, names):
+    study = make_study(arms=dict.fromkeys(names))
+    study.run([3], verbose=0)
+    assert [row["arm"] for row in make_study(arms=study.arms).rows()] == names
+    files = os.listdir(study.path / "runs")
+    assert len(files) == len(names)
+    assert not any(set(name) & set('/\\:*?"<>|') for name in files)
+
+
+def test_to_csv(make_study, tmp_path):
+    study = make_study()
+    with pytest.raises(ValueError, match=r"There must be rows.* Received"):
+        study.to_csv(tmp_path / "rows.csv")
+    study.run([0, 1], verbose=0)
+    study.to_csv(tmp_path / "rows.csv")
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, expected in zip(rows, study.rows(), strict=True):
+        assert float(row["loss"]) == expected["loss"]
+        assert row["arm"] == expected["arm"]
+        assert row["backend"] == keras.backend.backend()
+
+
+def test_rows_say_what_they_depend_on(make_study):
+    study = make_study(config={"epochs": 2, "rate": np.float32(0.5)})
+    study.run([0], verbose=0)
+    row = json.loads((study.path / "runs" / "0-pa.json").read_text())
+    identity = row["identity"]
+    assert identity["arm"] == {"exponent": 1.0}
+    assert identity["config"] == {"epochs": 2, "rate": 0.5}
+    assert identity["environment"]["keras"] == keras.__version__
+    assert identity["environment"]["device"].startswith("cpu")
+
+
+def test_progress_is_shown(make_study, capsys):
+    make_study().run([0, 1])
+    assert "4/4" in capsys.readouterr().out
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("changes", "differing"),
+    [
+        ({"config": {"epochs": 3}}, "config.epochs is 2, not 3"),
+        ({"config": None}, "config.epochs is 2, not None"),
+        (
+            {"arms": {"plain": None, "pa": {"exponent": 2.0}}},
+            "arms.pa.exponent is 1.0, not 2.0",
+        ),
+        (
+            {"arms": {"plain": rewire_model}},
+            "arms.plain is None, not 'function rewire_model'",
+        ),
+    ],
+    ids=str,
+)
+def test_another_study_does_not_mix(make_study, changes, differing):
+    config = {"epochs": 2}
+    make_study(config=config).run([0], verbose=0)
+    with pytest.raises(ValueError, match=r"another study.* Received") as error:
+        make_study(**{"config": config, **changes})
+    assert differing in str(error.value)
+
+
+def test_another_environment_does_not_mix(make_study):
+    study = make_study()
+    study.run([0], verbose=0)
+    path = study.path / "study.json"
+    identity = json.loads(path.read_text())
+    identity["environment"]["keras"] = "2.0"
+    path.write_text(json.dumps(identity))
+    with pytest.raises(ValueError, match=r"environment\.keras is '2\.0', not"):
+        make_study().run([1], verbose=0)
+    # Nor one row of another one.
+    with pytest.raises(ValueError, match=r"Received: .*0-plain\.json, where"):
+        make_study().rows()
+
+
+def test_folders_of_others_are_refused(make_study, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"Received: path=.*, a file"):
+        make_study(folder="file")
+    with pytest.raises(ValueError, match=r"Received: path=.*other files"):
+        make_study(folder="")
+    (tmp_path / "empty").mkdir()
+    make_study(folder="empty").run([0], verbose=0)
+
+
+def test_damaged_rows_are_named(make_study):
+    study = make_study()
+    study.run([0], verbose=0)
+    (study.path / "runs" / "0-pa.json").write_text("{")
+    with pytest.raises(ValueError, match=r"JSON. Received: .*0-pa\.json"):
+        make_study().rows()
+
+
+@pytest.mark.parametrize(
+    "arms",
+    [
+        None,
+        {},
+        {"": None},
+        {3: None},
+        {"x" * 200: None},
+        {"a": None, "A": None},
+        {"a": 1},
+        {"a": "pa"},
+        {"a": {"exponents": 1.0}},
+        {"a": {"seed": 1}},
+        {"a": lambda model: None},
+        {"a": {"layers": object()}},
+    ],
+    ids=str,
+)
+def test_wrong_arms(make_study, arms):
+    with pytest.raises((TypeError, ValueError), match="Received: "):
+        make_study(arms=arms)
+
+
+@pytest.mark.parametrize("exponent", [-1.0, "1"])
+def test_wrong_values_of_an_arm(make_study, exponent):
+    study = make_study(arms={"plain": None, "pa": {"exponent": exponent}})
+    with pytest.raises((TypeError, ValueError), match="Received: exponent="):
+        study.run([0], verbose=0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"model": 1}, {"train": None}, {"config": 3}, {"config": {"a": object()}}],
+    ids=str,
+)
+def test_wrong_arguments(make_study, changes):
+    with pytest.raises(TypeError, match="Received: "):
+        make_study(**changes)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"seeds": [-1]},
+        {"seeds": [1, 2, 1]},
+        {"seeds": 3},
+        {"seeds": [0.5]},
+        {"seeds": ["0"]},
+        {"seeds": [0], "shard": (2, 2)},
+        {"seeds": [0], "shard": 1},
+        {"seeds": [0], "shard": (0, 1, 2)},
+        {"seeds": [0], "ray": 1},
+        {"seeds": [0], "ray": ""},
+        {"seeds": [0], "resources": {"num_cpus": 1}},
+    ],
+    ids=str,
+)
+def test_wrong_arguments_of_run(make_study, arguments):
+    study = make_study()
+    with pytest.raises((TypeError, ValueError), match="Received: "):
+        study.run(**arguments)
+    assert not study.path.exists()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: keras.Sequential([layers.Dense(2)]),
+        lambda: None,
+        lambda: layers.Dense(2),
+    ],
+    ids=["not built", "none", "layer"],
+)
+def test_wrong_models(make_study, model):
+    study = make_study(model=model)
+    with pytest.raises((TypeError, ValueError), match="Received: "):
+        study.run([0], verbose=0)
+    assert not study.path.exists()
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        {},
+        0.5,
+        {"loss": "0.5"},
+        {"loss": None},
+        {1: 0.5},
+        {"other": 0.5},
+        {"seed": 0.5},
+        {"backend": 0.5},
+        {"loss": 0.5, "other": 0.5},
+    ],
+    ids=str,
+)
+def test_wrong_results(make_study, result):
+    def train(model, seed):
+        return {"loss": 0.5} if seed == 0 else result
+
+    study = make_study(train)
+    with pytest.raises((TypeError, ValueError), match="Received: "):
+        study.run([0, 1], verbose=0)
+    # Nor after a restart; nothing is lost.
+    study = make_study(train)
+    with pytest.raises((TypeError, ValueError), match="Received: "):
+        study.run([0, 1], verbose=0)
+    assert len(study.rows()) == 2
+
+
+def test_signatures_are_checked_as_documented():
+    assert list(inspect.signature(Study.run).parameters) == [
+        "self",
+        "seeds",
+        "shard",
+        "ray",
+        "resources",
+        "verbose",
+    ]
