@@ -1,0 +1,19 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own_model.py"
+
+
+# What it uses is tested on every backend.
+@pytest.mark.backend("jax")
+def test_own_model(tmp_path):
+    command = [sys.executable, EXAMPLE, "--seeds", "0,1", "--out", tmp_path]
+    process = subprocess.run(
+        command, capture_output=True, text=True, check=True
+    )
+    assert "`pa` - `plain` in val_accuracy" in process.stdout
+    assert len(list((tmp_path / "runs").iterdir())) == 4
+    assert len(EXAMPLE.read_text().splitlines()) < 40
