@@ -1,18 +1,19 @@
-"""Trains ConstNet, which starts with all channels of a layer alike.
+"""Trains ConstNet, in which all channels of a layer start alike.
 
     python examples/constnet.py
     python examples/constnet.py --dropout 0
 
-ConstNet (Blumenfeld, Gilboa and Soudry, 2020) is a wide residual network whose
-first layer and widening skips average their channels (`ChannelAverage`) and
-whose other kernels are zero. What makes the channels differ is noise in the
-training: here dropout of 0.01. Without it nothing does, where a backend is
-deterministic, as on a CPU: the network stays one channel wide.
+ConstNet (Blumenfeld, Gilboa and Soudry, 2020) is a wide residual network. Its
+first layer and the skip connections that change the width average their input
+channels (`ChannelAverage`), and all its other kernels start at zero. Only noise
+in the training can make the channels differ, here dropout at a rate of 0.01.
+Without noise they stay alike on a deterministic backend, as on a CPU, and the
+network is in effect one channel wide.
 
-Plots how alike the filters of each layer are, epoch by epoch. By default it
-trains a small network on scikit-learn's digits, in under a minute on two cores.
-The authors' is `--depth 16 --widen 10 --epochs 300 --data-dir DIR`, on CIFAR-10
-as TensorFlow Datasets has prepared it in DIR.
+The script plots how alike the filters of each layer are after each epoch. By
+default it trains a small network on scikit-learn's digits, in under a minute on
+two cores. For the authors' network, use `--depth 16 --widen 10 --epochs 300
+--data-dir DIR`, with CIFAR-10 as TensorFlow Datasets has prepared it in DIR.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import command_line
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
@@ -44,13 +46,13 @@ def constnet(
     """Builds ConstNet for images of `shape`, `(height, width, channels)`.
 
     Args:
-        shape: Of an image.
+        shape: Shape of an image.
         classes: Number of classes.
-        depth: 3n + 4, for n blocks in each of three stages.
-        widen: Factor of the stages' widths 16, 32 and 64.
-        dropout: Rate in each residual branch; breaks the symmetry.
-        l2: Of every weight, as half of the authors' weight decay.
-        augment: Whether images are shifted by up to an eighth and flipped.
+        depth: 3n + 4, for n blocks in each of the three stages.
+        widen: Factor by which the widths of the stages exceed 16, 32 and 64.
+        dropout: Rate in each residual branch; it breaks the symmetry.
+        l2: Regularization of every weight, half of the authors' weight decay.
+        augment: Whether images are flipped and shifted by up to an eighth.
     """
     if (depth - 4) % 3:
         raise ValueError(f"`depth` must be 3n + 4. Received: depth={depth}")
@@ -58,7 +60,7 @@ def constnet(
 
     def conv(x, width, window, strides, init):
         if window == 3:
-            # "same" would pad a stride of 2 on one side only.
+            # With a stride of 2, "same" would pad one side only.
             x = layers.ZeroPadding2D(1)(x)
         return layers.Conv2D(
             width,
@@ -81,7 +83,7 @@ def constnet(
         if dropout:
             branch = layers.Dropout(dropout)(branch)
         if x.shape[-1] != width:
-            # The authors' in-place ReLU makes the skip start behind it.
+            # The authors' ReLU works in place, so the skip starts after it.
             x = conv(active, width, 1, strides, ChannelAverage())
         return layers.Add()([x, branch])
 
@@ -108,32 +110,33 @@ def constnet(
 
 
 def correlation(kernel, axis):
-    """Mean Pearson correlation of different filters, flattened.
+    """Returns the mean Pearson correlation between different filters.
 
     Args:
-        kernel: Array of shape `(h, w, in, out)`.
-        axis: -1 for the filters of output channels, -2 of input channels.
+        kernel: Array of shape `(height, width, inputs, outputs)`.
+        axis: -1 for the filters of output channels, -2 for those of input
+            channels.
     """
     filters = np.moveaxis(kernel, axis, 0).reshape(kernel.shape[axis], -1)
     if len(filters) == 1:
         return 1.0
     centered = filters - filters.mean(axis=1, keepdims=True, dtype="float64")
-    centered[np.ptp(filters, axis=1) == 0] = 0  # Not what rounding leaves.
+    centered[np.ptp(filters, axis=1) == 0] = 0  # Removes rounding errors.
     norms = np.linalg.norm(centered, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         pairs = centered @ centered.T / np.outer(norms, norms)
-    # Constant filters have none: they are alike.
+    # Constant filters have no correlation; they count as alike.
     pairs = np.nan_to_num(pairs, nan=1.0)
     return float(pairs[~np.eye(len(pairs), dtype=bool)].mean())
 
 
 def convolutions(model):
-    """Returns the convolutions, first to last."""
+    """Returns the convolutional layers, from first to last."""
     return [part for part in model.layers if isinstance(part, layers.Conv2D)]
 
 
 def spread(model):
-    """How far channels are apart: 0 if all of a layer are the same."""
+    """Returns the largest difference between the channels of any layer."""
     return max(
         float(np.ptp(ops.convert_to_numpy(part.kernel), axis=(2, 3)).max())
         for part in convolutions(model)[1:]
@@ -141,18 +144,18 @@ def spread(model):
 
 
 class Correlations(keras.callbacks.Callback):
-    """Measures the correlations of all layers' filters after each epoch."""
+    """Measures the correlations between filters after each epoch."""
 
     def __init__(self):
         super().__init__()
         self.measured = []
 
     def on_train_begin(self, logs=None):
-        """Measures the start."""
+        """Measures the initial weights."""
         self.on_epoch_end(-1)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Measures all layers."""
+        """Measures all convolutions, on both sides."""
         kernels = [
             ops.convert_to_numpy(part.kernel)
             for part in convolutions(self.model)
@@ -166,7 +169,7 @@ class Correlations(keras.callbacks.Callback):
 
 
 def load_data(folder):
-    """Returns normalized images and labels, of training and of test."""
+    """Returns normalized training and test images, then their labels."""
     if folder:
         (images, labels), (test_images, test_labels) = load_train_and_test(
             folder
@@ -186,16 +189,17 @@ def load_data(folder):
 
 
 def learning_rate(epoch, epochs):
-    """The authors' schedule for long trainings: 0.03, and three drops to 1/5.
+    """Returns the rate of the authors' long schedule.
 
-    Shorter ones than it is for have their drops at the same shares.
+    It starts at 0.03 and drops to a fifth three times, in a shorter training
+    after the same fractions of its epochs.
     """
     drops = [epochs - round(epochs * left / 300) for left in (140, 80, 40)]
     return 0.03 * 0.2 ** sum(epoch >= drop for drop in drops)
 
 
 def train(arguments):
-    """Trains a network; returns accuracies, correlations and the spread."""
+    """Trains a network; returns its history and correlations."""
     keras.utils.set_random_seed(arguments.seed)
     images, test_images, labels, test_labels = load_data(arguments.data_dir)
     model = constnet(
@@ -232,13 +236,13 @@ def train(arguments):
         callbacks=callbacks,
         verbose=2,
     ).history
-    print(f"Channels are up to {spread(model):.2g} apart.")
-    # Layers, epochs and both sides.
+    print(f"Channels differ by up to {spread(model):.2g}.")
+    # By layer, epoch and side.
     return history, np.array(correlations.measured).swapaxes(0, 1)
 
 
 def draw(history, measured, title, path):
-    """Draws the correlations of each layer and the accuracies."""
+    """Plots the correlations of each layer, and the accuracies."""
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
     colors = plt.cm.viridis(np.linspace(0, 0.9, len(measured)))
     for side, axis in enumerate(axes[:2]):
@@ -249,7 +253,7 @@ def draw(history, measured, title, path):
         axis.set(
             title=("by output channel", "by input channel")[side],
             xlabel="epoch",
-            ylabel="mean correlation of filters",
+            ylabel="mean correlation between filters",
             ylim=(-0.15, 1.05),
         )
     axes[1].legend(title="convolution", fontsize="small", ncols=2)
@@ -272,7 +276,9 @@ def main():
     parser.add_argument("--dropout", type=float, default=0.01)
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("constnet_output"))
+    parser.add_argument(
+        "--out", type=Path, default=command_line.output_folder("constnet")
+    )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     print(f"Keras {keras.__version__} on {keras.backend.backend()}")
@@ -282,7 +288,7 @@ def main():
     title = f"ConstNet-{arguments.depth}-{arguments.widen}, {data}, "
     title += f"dropout {arguments.dropout:g}"
     draw(history, measured, title, path)
-    print(f"Drew {path}")
+    print(f"Wrote {path}")
 
 
 if __name__ == "__main__":
