@@ -22,8 +22,9 @@ if "KERAS_BACKEND" not in os.environ:
             break
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras_parewire
 import rewiring_figure
+
+import keras_parewire
 
 project = "keras_parewire"
 author = "the keras_parewire authors"
@@ -43,8 +44,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = [
-    "gallery/*.py",
-    "gallery/GALLERY_HEADER.rst",
+    "gallery",
     "interactive",
     "**/sg_execution_times.rst",
     "sg_execution_times.rst",
@@ -78,7 +78,7 @@ keras.utils.set_random_seed(0)
 
 sphinx_gallery_conf = {
     "examples_dirs": ["gallery"],
-    "gallery_dirs": ["gallery/generated"],
+    "gallery_dirs": ["gallery_pages"],
     "filename_pattern": r"/plot_",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,

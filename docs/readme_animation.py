@@ -2,8 +2,8 @@
 
     python docs/readme_animation.py
 
-`animate_rewiring` draws it. Here its first and last frames are held for a while,
-so that before and after can be looked at, and the file is made small.
+`animate_rewiring` draws it. Here its first and last frames are held for a
+while, so that before and after can be looked at, and the file is made small.
 """
 
 import argparse
@@ -22,9 +22,11 @@ FIRST, EACH, LAST = 1500, 350, 3000  # milliseconds
 
 def main(path):
     """Writes the animation."""
+    # Of 200 kernels the one whose variances fall most smoothly.
     kernel = np.random.default_rng(149).standard_normal((10, 7), np.float32)
-    with tempfile.TemporaryDirectory() as folder, plt.rc_context(
-        {"savefig.dpi": 75, "figure.dpi": 75, "font.size": 12}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        plt.rc_context({"savefig.dpi": 75, "figure.dpi": 75, "font.size": 12}),
     ):
         drawn = Path(folder, "rewiring.gif")
         animate_rewiring(kernel, drawn, seed=0)

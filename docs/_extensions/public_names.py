@@ -2,11 +2,10 @@
 
 import re
 
+from api_pages import public_names
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
-
-from api_pages import public_names
 
 
 class LinkPublicNames(SphinxTransform):

@@ -143,7 +143,5 @@ saved = keras.Sequential(
 )
 saved.save("model.keras")
 loaded = keras.saving.load_model("model.keras")
-np.testing.assert_array_equal(
-    saved.get_weights()[0], loaded.get_weights()[0]
-)
+np.testing.assert_array_equal(saved.get_weights()[0], loaded.get_weights()[0])
 print(loaded.layers[-1].kernel_initializer)

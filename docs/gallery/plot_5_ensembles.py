@@ -2,9 +2,9 @@
 An ensemble from one compiled model
 ===================================
 
-`reinitialize` draws all weights of a built model anew and resets its optimizer,
-while the model stays compiled. Only the first member of an ensemble pays for the
-compilation.
+`reinitialize` draws all weights of a built model anew and resets its
+optimizer, while the model stays compiled. Only the first member of an ensemble
+pays for the compilation.
 """
 
 import time
@@ -44,7 +44,7 @@ for seed in range(8):
     seconds.append(time.perf_counter() - start)
 
 # %%
-# The accuracy of each member, and of the mean of the first members' predictions.
+# The accuracy of each member, and of the mean prediction of the first ones.
 
 predictions = np.array(predictions)
 single = (predictions.argmax(-1) == y[test]).mean(1)

@@ -2,10 +2,10 @@
 CIFAR-10: differences within a seed
 ===================================
 
-Long trainings are not run when this site is built. These are the committed rows
-of the CIFAR-10 study: 20 seeds an arm, three epochs, base `orthogonal`. Each dot
-is the difference between an arm and the plain start for one seed; the bar is a
-95 % bootstrap interval of their mean.
+Long trainings are not run when this site is built. These are the committed
+rows of the CIFAR-10 study: 20 seeds an arm, three epochs, base `orthogonal`.
+Each dot is the difference between an arm and the plain start for one seed; the
+bar is a 95 % bootstrap interval of their mean.
 """
 
 import csv

@@ -36,9 +36,7 @@ def after_first_pass(kernel, rewired):
     The first pass keeps each weight in its column, the second in its row: so
     each row of the result has one weight of each column of the kernel.
     """
-    column_of = {
-        value: column for (_, column), value in np.ndenumerate(kernel)
-    }
+    column_of = {value: column for (_, column), value in np.ndenumerate(kernel)}
     halfway = np.empty_like(kernel)
     for (row, _), value in np.ndenumerate(rewired):
         halfway[row, column_of[value]] = value

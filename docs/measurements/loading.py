@@ -50,12 +50,12 @@ def main():
         # The first round warms up.
         for count in range(ROUNDS + 1):
             for arm in ARMS:
-                for action, call in (
-                    (actions[0], lambda: keras.saving.load_model(paths[arm])),
-                    (actions[1], lambda: keras.models.clone_model(models[arm])),
+                for action, call, argument in (
+                    (actions[0], keras.saving.load_model, paths[arm]),
+                    (actions[1], keras.models.clone_model, models[arm]),
                 ):
                     start = time.perf_counter()
-                    call()
+                    call(argument)
                     if count:
                         seconds[arm, action].append(time.perf_counter() - start)
     median = {key: statistics.median(times) for key, times in seconds.items()}

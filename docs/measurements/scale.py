@@ -35,9 +35,7 @@ def main():
             before = float(strength_variance(kernel))
             factors = [
                 before
-                / float(
-                    strength_variance(rewire(kernel, exponent=e, seed=0))
-                )
+                / float(strength_variance(rewire(kernel, exponent=e, seed=0)))
                 for e in EXPONENTS
             ]
             label = f"{scale:.3f} ({name})" if name == "fan-in" else name

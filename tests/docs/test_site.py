@@ -1,0 +1,319 @@
+"""The built site: whole, self-contained, and usable in a browser."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from functools import partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+import keras_parewire
+
+for module in ("sphinx", "furo", "myst_parser", "sphinx_gallery"):
+    pytest.importorskip(module, reason="needs the extra `docs`")
+
+# The gallery trains networks: once is enough.
+pytestmark = [pytest.mark.slow, pytest.mark.backend("jax")]
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+GUIDES = {
+    "built-models": "re-initialize without recompiling",
+    "contributing": "Contributing",
+    "does-it-help": "Does it help my model?",
+    "how-it-works": "How the rewiring rule works",
+    "large-models": "Large models and clusters",
+    "layers-and-axes": "Which layers, which axes",
+    "related-methods": "Related methods",
+    "results": "Results",
+    "saving": "loading without this package",
+    "seeds": "Seeds, reproducibility and pairing",
+    "speed": "How fast",
+}
+
+
+def sphinx(*arguments):
+    # The tests' eight devices are no help to small networks.
+    environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "--keep-going", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+class Page(HTMLParser):
+    """What a page is called, holds, links to and loads."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.title, self.ids, self.links, self.loaded = "", set(), [], []
+        self._in_title = False
+        self.text = path.read_text(encoding="utf-8")
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self._in_title = tag == "title" and not self.title
+        for key in ("id", "name"):
+            if attributes.get(key):
+                self.ids.add(attributes[key])
+        if tag == "a":
+            self.links.append(attributes.get("href") or "")
+        elif tag == "link":
+            # Others are hints such as `next`, which load nothing.
+            if attributes.get("rel") in ("stylesheet", "icon", "preload"):
+                self.loaded.append(attributes["href"])
+        else:
+            for key in ("src", "data", "poster"):
+                if attributes.get(key):
+                    self.loaded.append(attributes[key])
+            if attributes.get("srcset"):
+                self.loaded += [
+                    part.split()[0] for part in attributes["srcset"].split(",")
+                ]
+
+    def handle_data(self, data):
+        if self._in_title:
+            self.title += data
+
+    def handle_endtag(self, tag):
+        self._in_title = False
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    sphinx("docs", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    return {
+        path: Page(path)
+        for path in site.rglob("*.html")
+        if "_static" not in path.parts
+    }
+
+
+def test_examples_of_the_guides(tmp_path):
+    sphinx("-b", "doctest", "-D", "plot_gallery=0", "docs", tmp_path)
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_guides_have_the_words_people_search_for(site, guide):
+    page = Page(site / "guides" / f"{guide}.html")
+    assert GUIDES[guide] in page.title
+
+
+def test_every_public_name_has_a_page_with_an_example(site):
+    for name in keras_parewire.__all__:
+        text = (site / "api" / "generated" / f"{name}.html").read_text()
+        assert f'id="keras_parewire.{name}"' in text, name
+        if name != "RewireReport":  # It is returned, not made.
+            assert "&gt;&gt;&gt; " in text, name
+
+
+def test_nothing_is_loaded_from_elsewhere(site, pages):
+    for path, page in pages.items():
+        for address in page.loaded:
+            parts = urlsplit(address)
+            assert not parts.netloc, (path.name, address)
+            if parts.scheme != "data":
+                assert not parts.scheme, (path.name, address)
+                target = path.parent / unquote(parts.path)
+                assert target.exists(), (path.name, address)
+        assert "MathJax" not in page.text
+    for path in site.rglob("*.css"):
+        found = re.findall(r"url\(['\"]?([^'\")]+)|@import", path.read_text())
+        assert not [a for a in found if urlsplit(a).netloc], path.name
+
+
+def test_internal_links_lead_somewhere(pages):
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = path
+            if parts.path:
+                target = (path.parent / unquote(parts.path)).resolve()
+                assert target.exists(), (path.name, link)
+            if parts.fragment and target in pages:
+                fragment = unquote(parts.fragment)
+                assert fragment in pages[target].ids, (path.name, link)
+
+
+def test_mathematics_is_mathml(site):
+    assert "<math" in (site / "guides" / "how-it-works.html").read_text()
+
+
+def test_the_tutorial_runs_as_a_notebook(site, tmp_path, monkeypatch):
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    [path] = site.rglob("plot_1_tutorial.ipynb")
+    notebook = nbformat.read(path, as_version=4)
+    assert "pip" in notebook.cells[0].source
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    client = nbclient.NotebookClient(
+        notebook, timeout=600, resources={"metadata": {"path": tmp_path}}
+    )
+    client.execute()
+    assert (tmp_path / "model.keras").exists()
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Handler, directory=site)
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def open_browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver")
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("needs Chromium and its driver")
+    drivers = []
+
+    def start(javascript=True):
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        for flag in (
+            "headless",
+            "no-sandbox",
+            "disable-gpu",
+            "disable-quic",
+            "no-first-run",
+            "disable-background-networking",
+            "disable-component-update",
+            "disable-sync",
+            "window-size=1200,900",
+            f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
+        ):
+            options.add_argument(f"--{flag}")
+        options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+        if not javascript:
+            options.add_experimental_option(
+                "prefs",
+                {"profile.managed_default_content_settings.javascript": 2},
+            )
+        drivers.append(
+            webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+        )
+        return drivers[-1]
+
+    yield start
+    for driver in drivers:
+        driver.quit()
+
+
+@pytest.fixture(scope="module")
+def browser(open_browser):
+    return open_browser()
+
+
+def step(browser):
+    return int(
+        browser.find_element("tag name", "body").get_dom_attribute("data-step")
+    )
+
+
+def test_stepping_through_the_figure(browser, address):
+    from selenium.webdriver import ActionChains, Keys
+    from selenium.webdriver.support.ui import Select
+
+    browser.get(f"{address}/rewiring.html")
+    assert not browser.find_element("id", "picture").is_displayed()
+    assert step(browser) == 0
+    keys = ActionChains(browser)
+    keys.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    keys.perform()
+    assert step(browser) == 3
+    assert "output neuron 3" in browser.find_element("id", "title").text
+    assert "strongest" in browser.find_element("id", "story").text
+    browser.find_element("id", "previous").click()
+    assert step(browser) == 2
+
+    # A swipe to the left over the kernel.
+    matrix = browser.find_element("id", "matrix")
+    swipe = ActionChains(browser).move_to_element(matrix).click_and_hold()
+    swipe.move_by_offset(-80, 0).release().perform()
+    assert step(browser) == 3
+
+    ActionChains(browser).send_keys(Keys.END).perform()
+    assert step(browser) == 14
+    assert not browser.find_element("id", "next").is_enabled()
+    chart = browser.find_element("id", "chart").text
+    Select(browser.find_element("id", "exponent")).select_by_value("inf")
+    assert step(browser) == 14
+    assert browser.find_element("id", "chart").text != chart
+    greedy = browser.find_element("id", "matrix").text
+    Select(browser.find_element("id", "exponent")).select_by_value("0")
+    Select(browser.find_element("id", "seed")).select_by_value("3")
+    assert browser.find_element("id", "matrix").text != greedy
+
+
+def test_the_figure_plays_by_itself(browser, address):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(f"{address}/rewiring.html")
+    browser.find_element("id", "play").click()
+    WebDriverWait(browser, 120).until(lambda _: step(browser) == 14)
+
+
+def test_the_figure_without_javascript(open_browser, address):
+    browser = open_browser(javascript=False)
+    browser.get(f"{address}/rewiring.html")
+    assert browser.find_element("id", "picture").is_displayed()
+    assert not browser.find_element("id", "app").is_displayed()
+
+
+def test_search_finds_a_function(browser, address):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(f"{address}/search.html?q=reinitialize")
+    results = WebDriverWait(browser, 120).until(
+        lambda _: browser.find_elements("css selector", "ul.search li a")
+    )
+    assert any("reinitialize" in result.text for result in results)
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["index", "guides/how-it-works", "gallery_pages/index", "api/index"],
+)
+def test_no_request_leaves_the_machine(browser, address, page):
+    import json
+
+    browser.get_log("performance")
+    browser.get(f"{address}/{page}.html")
+    requests = [
+        message["params"]["request"]["url"]
+        for entry in browser.get_log("performance")
+        if (message := json.loads(entry["message"])["message"])["method"]
+        == "Network.requestWillBeSent"
+    ]
+    assert requests
+    assert all(
+        request.startswith((address, "data:", "blob:")) for request in requests
+    )
