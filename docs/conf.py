@@ -51,6 +51,9 @@ exclude_patterns = [
 ]
 suppress_warnings = ["config.cache"]  # Functions in the gallery's settings.
 
+# A code word in the gallery.
+default_role = "code"
+
 # Guides are written in Markdown.
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3

@@ -15,12 +15,10 @@ import keras
 
 from keras_parewire import PARewired
 
-WIDTH, LAYERS, ROUNDS = 1024, 4, 5
+WIDTH, LAYERS, ROUNDS = 1024, 2, 5
 ARMS = {
     "`he_normal`": lambda: keras.initializers.HeNormal(),
     '`PARewired("he_normal")`': lambda: PARewired("he_normal"),
-    "`orthogonal`": lambda: keras.initializers.Orthogonal(),
-    '`PARewired("orthogonal")`': lambda: PARewired("orthogonal"),
 }
 
 
