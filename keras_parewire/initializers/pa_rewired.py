@@ -73,10 +73,11 @@ class PARewired(InitializerWrapper):
         seed: A Python integer, a `keras.random.SeedGenerator` or None. It
             seeds the rewiring, by a stream of its own, and also an unseeded
             base. None takes the base's seed; for a base without one, such as
-            an array or a function, it is derived from Python's random state,
-            which stays as it is. Note that an initializer seeded with an
-            integer or None rewires in the same way on every call; to get
-            different results, use a `SeedGenerator`.
+            an array, a function or `Sinusoidal`, it is derived from Python's
+            random state, which stays as it is: give seeds to several of those,
+            which would otherwise be rewired alike. Note that an initializer
+            seeded with an integer or None rewires in the same way on every
+            call; to get different results, use a `SeedGenerator`.
 
     Call arguments:
         shape: Shape of the kernel, of rank 2 or more.

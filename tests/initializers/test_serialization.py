@@ -207,7 +207,7 @@ def test_load_in_a_fresh_process_on_any_backend(tmp_path, backend):
 
 @pytest.mark.slow
 def test_load_without_the_package_imported(tmp_path):
-    # The README quotes this error for those who search for it.
+    # A guide quotes this error for those who search for it.
     backend = keras.backend.backend()
     _, process, _ = load_elsewhere(tmp_path, backend, "")
     assert process.returncode != 0
