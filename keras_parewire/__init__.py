@@ -28,7 +28,7 @@ from keras_parewire.models import (
     reinitialize,
     rewire_model,
     strength_report,
-    strip,
+    strip_initializers,
 )
 from keras_parewire.rewiring.rewire import rewire
 from keras_parewire.rewiring.strengths import strength_variance, strengths
@@ -59,5 +59,5 @@ __all__ = [
     "strength_report",
     "strength_variance",
     "strengths",
-    "strip",
+    "strip_initializers",
 ]

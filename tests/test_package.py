@@ -47,7 +47,7 @@ def test_public_names():
         "strength_report",
         "strength_variance",
         "strengths",
-        "strip",
+        "strip_initializers",
     ]
     for name in keras_parewire.__all__:
         assert getattr(keras_parewire, name).__doc__

@@ -19,12 +19,10 @@ from keras_parewire.callbacks.schedule import (
     optimizer_steps,
     period_in_epoch,
 )
-from keras_parewire.models.weights import (
-    Selection,
-    assign_all,
-    kernel_plan,
-    selector,
-)
+from keras_parewire.models.kernel_plan import kernel_plan
+from keras_parewire.models.layer_axes import Skipped
+from keras_parewire.models.selection import Selection
+from keras_parewire.models.weights import assign_all
 from keras_parewire.rewiring.validation import check_count
 
 Logs: TypeAlias = dict[str, Any] | None
@@ -313,13 +311,13 @@ class LookaheadPermutation(keras.callbacks.Callback):
         return steps
 
     def _find_weights(self, model: keras.Model) -> list[PooledWeight]:
-        chosen = selector(model, self.layers)
         found = []
-        for weight, layout in kernel_plan(model, self.layers, per_gate=False):
-            if not isinstance(layout, str):
-                found.append(PooledWeight(weight.variable, layout))
-            elif self.include_bias and layout == "bias" and chosen(weight)[0]:
-                found.append(PooledWeight(weight.variable, None))
+        for planned in kernel_plan(model, self.layers):
+            is_bias = planned.skipped is Skipped.BIAS and planned.selected
+            if planned.layout is not None or (self.include_bias and is_bias):
+                found.append(
+                    PooledWeight(planned.weight.variable, planned.layout)
+                )
         if not found:
             raise ValueError(
                 "The model must have kernels to re-order. Received: "

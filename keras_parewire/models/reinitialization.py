@@ -1,39 +1,55 @@
 """New weights for a whole model, drawn by its own initializers."""
 
-import random
+import itertools
+from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
+from keras_parewire.initializers.base import (
+    BaseConfig,
+    ResolvedBase,
+    has_seed,
+    resolve_base,
+    serialize_base,
+)
+from keras_parewire.models.selection import Selection, selector
 from keras_parewire.models.weights import (
     OwnedWeight,
-    Selection,
     assign_all,
+    optimizers_of,
     owned_weights,
-    selector,
+    walk,
 )
 from keras_parewire.rewiring.seeding import (
     Seed,
     Stream,
     check_seed,
+    derive_seed,
     integer_seed,
-    keep_random_state,
 )
+
+NextSeed = Callable[[], int]
+Update = tuple[keras.Variable, np.ndarray]
 
 
 def reinitialize(
-    model: Any, *, seed: Seed = None, layers: Selection = None
+    model: keras.Model | keras.layers.Layer,
+    *,
+    seed: Seed = None,
+    layers: Selection = None,
 ) -> None:
     """Draws every weight of a built model anew from its own initializer.
 
-    It does so in place, as if the model had just been built: kernels, biases,
-    normalization statistics and all others. Compiled functions stay compiled
-    and see the new weights at once. A compiled optimizer forgets its state (its
-    step count and slots, not its learning rate), so that the next `fit` is the
-    training of a new model. Layers with an `adapt` method keep what they
-    have measured, and random layers such as dropout their seeds' states. After
-    an error nothing has changed.
+    All weights change in place, as if the model had just been built: kernels,
+    biases, normalization statistics and all others. Compiled functions stay
+    compiled and see the new weights at once. The model's optimizers lose their
+    state (step count and slots, but not the learning rate), so that the next
+    training is that of a new model. Layers with an `adapt` method keep what
+    they have measured, and random layers such as dropout keep the states of
+    their seeds. If an error is raised, nothing has changed.
 
     Example:
 
@@ -45,79 +61,74 @@ def reinitialize(
 
     Args:
         model: Built Keras model or layer.
-        seed: An integer, a `keras.random.SeedGenerator`, or None for a new
-            draw. It takes the place of all seeds that the initializers were
-            given; each layer's own is derived from it, see `rewire_model`.
-            Only functions that draw from elsewhere are beyond its reach.
-        layers: Which layers; see `rewire_model`. The optimizer keeps its state
-            if they are not all.
+        seed: An integer, a `keras.random.SeedGenerator`, or None for a random
+            one. It replaces the seeds of all initializers: each layer's own is
+            derived from it, see `rewire_model`. Only layers that draw without a
+            seed from their config, or outside of `add_weight`, are beyond its
+            reach; as when they are built, they draw from Python's global random
+            state.
+        layers: Which layers to reinitialize; see `rewire_model`. Unless they
+            are all, the optimizers keep their state.
 
     Raises:
-        ValueError: If the model has not been built, a layer is quantized or
-            cannot be re-created from its config, nor can one that holds it.
+        ValueError: If the model has not been built or has no values, a layer is
+            quantized, or neither a layer nor any layer that holds it can be
+            re-created from its config.
         TypeError: If an argument is of the wrong type.
     """
     seed = check_seed(seed)
     weights = owned_weights(model)
-    chosen = selector(model, layers)
+    select = selector(model, layers)
     number = integer_seed(seed)
-    owned: dict[int, list[OwnedWeight]] = {}
+    by_owner: dict[int, list[OwnedWeight]] = {}
     for weight in weights:
-        owned.setdefault(id(weight.chain[0]), []).append(weight)
-    updates: list[tuple[Any, np.ndarray]] = []
-    drawn: dict[int, dict[int, np.ndarray]] = {}
-    for group in owned.values():
-        wanted = [weight for weight in group if chosen(weight)[0]]
-        chain = group[0].chain
-        # What was measured is no draw.
-        if wanted and not hasattr(chain[0], "adapt"):
-            _check_not_quantized(chain[0])
-            own = _draw_again(
-                chain, group[0].seed(number, Stream.REINITIALIZATION), drawn
+        by_owner.setdefault(id(weight.layer), []).append(weight)
+    updates: list[Update] = []
+    for owned in by_owner.values():
+        selected = [weight for weight in owned if select(weight)[0]]
+        # What a layer has measured was not drawn.
+        if selected and not hasattr(owned[0].layer, "adapt"):
+            _check_not_quantized(owned[0].layer)
+            drawn = _draw_again(
+                owned[0].chain, owned[0].seed(number, Stream.REINITIALIZATION)
             )
-            updates += [(w.variable, own[id(w.variable)]) for w in wanted]
+            updates += [(w.variable, drawn[id(w.variable)]) for w in selected]
     if layers is None:
-        updates += _new_optimizer_state(model)
+        for optimizer in optimizers_of(model):
+            updates += _new_optimizer_state(optimizer, model)
     assign_all(updates)
 
 
 def _draw_again(
-    chain: tuple[Any, ...], seed: int, drawn: dict[int, dict[int, np.ndarray]]
+    chain: tuple[keras.layers.Layer, ...], seed: int
 ) -> dict[int, np.ndarray]:
-    """Returns new values of a layer's weights, by the variables' ids.
+    """Returns new values of a layer's weights, by the ids of the variables.
 
-    Some layers cannot be made from their config, but can as part of the layer
-    around them, whose weights are drawn with them then.
-
-    Args:
-        chain: The layer, the one that holds it, and so on.
-        seed: Of the draw.
-        drawn: What has been drawn by the layers' ids, to be added to.
+    Some layers cannot be re-created from their config, but can be as part of
+    the layer that holds them. This is then re-created for each of them, since
+    a seed in its config may be shared by all.
     """
     errors = []
     for layer in chain:
         try:
-            if id(layer) not in drawn:
-                drawn[id(layer)] = _recreate(layer, seed)
-            return drawn[id(layer)]
+            return _recreate(layer, seed)
         except ValueError as error:
             errors.append(error)
     raise errors[0]
 
 
-def _recreate(layer: Any, seed: int) -> dict[int, np.ndarray]:
-    """Makes a layer once more, with other seeds, for its weights' values."""
+def _recreate(layer: keras.layers.Layer, seed: int) -> dict[int, np.ndarray]:
+    """Re-creates a layer with other seeds, for the values of its weights."""
     try:
-        with keep_random_state():
-            # Keras draws the seeds of unseeded initializers there, whichever
-            # they are and wherever in the layer they sit.
-            random.seed(seed)
-            clone = type(layer).from_config(_with_new_seeds(layer.get_config()))
+        config = _with_new_seeds(layer.get_config(), _seeds(seed, 0))
+        clone = _seeded_class(type(layer), seed).from_config(config)
+        # All that Keras' default `build` could do is to warn.
+        if type(layer).build is not keras.layers.Layer.build:
             clone.build_from_config(layer.get_build_config())
     except Exception as error:
         raise ValueError(
             "A layer must be able to be re-created from its config to be "
-            f"reinitialized. Received: a layer {layer.name!r} of type "
+            f"reinitialized. Received: layer {layer.name!r} of type "
             f"{type(layer).__name__}, which raises {error}"
         ) from error
     pairs = list(zip(layer.weights, clone.weights, strict=False))
@@ -126,57 +137,139 @@ def _recreate(layer: Any, seed: int) -> dict[int, np.ndarray]:
     ):
         raise ValueError(
             "A layer must have the same weights when it is re-created from its "
-            f"config, to be reinitialized. Received: a layer {layer.name!r} of "
-            f"type {type(layer).__name__} with weights "
-            f"{[v.name for v in layer.weights]} that has then "
-            f"{[v.name for v in clone.weights]}. Sublayers must be built in "
-            "the layer's `build`"
+            "config, to be reinitialized; sublayers must be built in the "
+            f"layer's `build`. Received: layer {layer.name!r} of type "
+            f"{type(layer).__name__} with weights "
+            f"{[v.name for v in layer.weights]}, which has "
+            f"{[v.name for v in clone.weights]} when re-created"
         )
     return {id(old): ops.convert_to_numpy(new) for old, new in pairs}
 
 
-def _with_new_seeds(config: Any) -> Any:
-    """A config with another number for each seed in it.
+def _seeded_class(
+    layer_class: type[keras.layers.Layer], seed: int
+) -> type[keras.layers.Layer]:
+    """Returns a subclass whose weights are drawn with seeds from `seed`.
 
-    What has none, Keras gives one when it is made.
+    A layer's config cannot seed all its weights: initializers may be fixed in
+    its code, or one of them may be cloned for several weights.
     """
+    streams = itertools.count(1)
+
+    class Seeded(layer_class):
+        def add_weight(
+            self, *args: Any, initializer: Any = None, **kwargs: Any
+        ) -> keras.Variable:
+            next_seed = _seeds(seed, next(streams))
+            if len(args) > 1:
+                shape, positional, *others = args
+                args = shape, _seeded(positional, next_seed), *others
+            elif initializer is None and "float" in (
+                kwargs.get("dtype") or self.variable_dtype
+            ):
+                # Keras' own default.
+                initializer = _seeded("glorot_uniform", next_seed)
+            else:
+                initializer = _seeded(initializer, next_seed)
+            return super().add_weight(*args, initializer=initializer, **kwargs)
+
+    Seeded.__name__ = layer_class.__name__
+    Seeded.__qualname__ = layer_class.__qualname__
+    Seeded.__module__ = layer_class.__module__
+    return Seeded
+
+
+def _seeds(seed: int, stream: int) -> NextSeed:
+    numbers = itertools.count()
+    return lambda: derive_seed(seed, stream, next(numbers))
+
+
+def _seeded(initializer: Any, next_seed: NextSeed) -> Any:
+    """Returns an initializer with other seeds, if it has any."""
+    if isinstance(initializer, str | dict | type):
+        try:
+            # A seed given here keeps Keras from drawing one.
+            initializer = resolve_base(initializer, next_seed()).base
+        except ValueError:
+            return initializer  # Keras raises a better error.
+    if not isinstance(initializer, keras.initializers.Initializer):
+        return initializer
+    config = initializer.get_config()
+    changed = _with_new_seeds(config, next_seed)
+    if changed is config:
+        return initializer
+    return type(initializer).from_config(changed)
+
+
+def _with_new_seeds(config: Any, next_seed: NextSeed) -> Any:
+    """Returns a config with other seeds, or itself if there are none in it."""
+    if isinstance(config, BaseConfig):
+        base = _seeded(config.resolved.base, next_seed)
+        return serialize_base(ResolvedBase(base))
+    if isinstance(config, keras.initializers.Initializer):
+        return _seeded(config, next_seed)
     if isinstance(config, dict):
-        return {
-            key: random.randint(1, 10**9)
-            if key == "seed" and isinstance(value, int)
-            else _with_new_seeds(value)
+        changed = {
+            key: _new_entry(key, value, next_seed)
             for key, value in config.items()
         }
-    if isinstance(config, list | tuple):
-        return type(config)(_with_new_seeds(value) for value in config)
+        same = all(changed[key] is config[key] for key in config)
+        return config if same else changed
+    if type(config) in (list, tuple):
+        items = [_with_new_seeds(value, next_seed) for value in config]
+        same = all(new is old for new, old in zip(items, config, strict=True))
+        return config if same else type(config)(items)
     return config
 
 
-def _check_not_quantized(layer: Any) -> None:
+def _new_entry(key: Any, value: Any, next_seed: NextSeed) -> Any:
+    if key == "seed":
+        if value is None or type(value) is int:
+            return next_seed()
+        if isinstance(value, keras.random.SeedGenerator):
+            return keras.random.SeedGenerator(next_seed())
+    if isinstance(value, str) and str(key).endswith("initializer"):
+        # The name of an initializer, which Keras would give a random seed.
+        made = _seeded(value, next_seed)
+        if has_seed(made):
+            return keras.saving.serialize_keras_object(made)
+        return value
+    return _with_new_seeds(value, next_seed)
+
+
+def _check_not_quantized(layer: keras.layers.Layer) -> None:
     mode = getattr(layer, "quantization_mode", None)
     if mode is not None:
         raise ValueError(
-            "A layer must not be quantized to be reinitialized: its weights "
-            f"come from others. Received: a layer {layer.name!r} with "
+            "A layer must not be quantized to be reinitialized: no initializer "
+            f"draws quantized weights. Received: layer {layer.name!r} with "
             f"quantization_mode={mode!r}"
         )
 
 
-def _new_optimizer_state(model: Any) -> list[tuple[Any, np.ndarray]]:
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is None or not optimizer.built:
+def _new_optimizer_state(
+    optimizer: keras.optimizers.Optimizer,
+    model: keras.Model | keras.layers.Layer,
+) -> list[Update]:
+    if not optimizer.built:
         return []
-    # Its config holds the learning rate of now, which is kept so.
-    clone = type(optimizer).from_config(optimizer.get_config())
-    clone.build(model.trainable_variables)
-    if len(clone.variables) != len(optimizer.variables):
-        raise ValueError(
-            "The optimizer must be the one that `compile` was given for the "
-            "weights that are trainable now. Received: an optimizer with "
-            f"{len(optimizer.variables)} variables, where a new one has "
-            f"{len(clone.variables)}. Compile the model anew"
-        )
-    return [
-        (old, ops.convert_to_numpy(new))
-        for old, new in zip(optimizer.variables, clone.variables, strict=True)
-    ]
+    # An optimizer of the model's own may train some of its layers only.
+    for layer in walk(model):
+        # The config holds the present learning rate, which is kept this way.
+        clone = type(optimizer).from_config(optimizer.get_config())
+        clone.build(layer.trainable_variables)
+        if [v.shape for v in clone.variables] == [
+            v.shape for v in optimizer.variables
+        ]:
+            return [
+                (old, ops.convert_to_numpy(new))
+                for old, new in zip(
+                    optimizer.variables, clone.variables, strict=True
+                )
+            ]
+    raise ValueError(
+        "An optimizer must have been built for the trainable weights of the "
+        "model, or of one layer in it, for its state to be reset. Received: "
+        f"optimizer={optimizer.name!r} with {len(optimizer.variables)} "
+        "variables, which fit neither. Compile the model anew"
+    )

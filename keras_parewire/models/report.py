@@ -1,7 +1,7 @@
 """The table that the whole-model functions return."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,30 +11,34 @@ class ReportRow:
     """One weight of a model, see `RewireReport`."""
 
     path: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
     inputs: int | None = None
     outputs: int | None = None
     groups: int | None = None
     before: float | None = None
     after: float | None = None
     skipped: str | None = None
+    remark: str | None = None
 
 
 @dataclass(frozen=True, repr=False)
 class RewireReport:
     """What was done to each weight of a model; prints as a table.
 
-    Iterating over it, or indexing it, gives a row for each weight of the model:
+    Iterating over it, or indexing it, gives a row for each weight of the model,
+    and after these one for each layer in it that has not been built:
 
-    - `path`: the weight's path in the model;
-    - `shape`: its shape;
+    - `path`: the weight's path in the model, or the layer's;
+    - `shape`: its shape, or None for a layer;
     - `inputs`, `outputs`: the numbers of neurons on the two sides of the
         kernel, or of one of its groups;
-    - `groups`: how many independent matrices the kernel holds, mostly 1;
-    - `before`, `after`: the strength variance, as `strength_variance` gives it,
-        averaged over the groups; equal if nothing was rewired;
-    - `skipped`: why the weight was left alone, or None. All but the path and
-        shape of such a weight are None.
+    - `groups`: how many independent matrices the kernel holds, usually 1;
+    - `before`, `after`: the strength variance, as `strength_variance` computes
+        it, averaged over the groups; equal if nothing was rewired;
+    - `skipped`: why the weight was left alone, or None. Only the path and the
+        shape of such a weight are given;
+    - `remark`: None, or how the rewiring fell short: the strength variance
+        rose, or did not fall by a factor of 2.
 
     Example:
 
@@ -48,7 +52,7 @@ class RewireReport:
     'bias'
 
     Attributes:
-        rows: The rows, a tuple.
+        rows: The rows, as a tuple.
         seed: The seed that repeats what was done, or None if nothing was drawn.
     """
 
@@ -65,7 +69,7 @@ class RewireReport:
         return self.rows[index]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all of it as a dict of plain values, fit for JSON."""
+        """Returns the report as a dict of plain values, fit for JSON."""
         return {"seed": self.seed, "rows": [asdict(row) for row in self.rows]}
 
     def __repr__(self) -> str:
@@ -73,45 +77,53 @@ class RewireReport:
 
     def __str__(self) -> str:
         done = [row for row in self.rows if row.skipped is None]
-        reasons = Counter(row.skipped for row in self.rows if row.skipped)
-        table = [
-            (
-                "kernel",
-                "shape",
-                "inputs",
-                "outputs",
-                "groups",
-                "before",
-                "after",
-            )
-        ]
-        for row in done:
-            table.append(
-                (
-                    row.path,
-                    str(row.shape).replace(" ", ""),
-                    str(row.inputs),
-                    str(row.outputs),
-                    str(row.groups),
-                    f"{row.before:.3g}",
-                    f"{row.after:.3g}",
-                )
-            )
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join(
-                # Words to the left, numbers to the right.
-                cell.ljust(width) if number < 2 else cell.rjust(width)
-                for number, (cell, width) in enumerate(
-                    zip(cells, widths, strict=True)
-                )
-            )
-            for cells in table
-        ]
+        lines = _aligned([_HEADER, *map(_cells, done)])
         lines.append(f"{len(done)} kernels; before, after: strength variance")
+        for remark, count in Counter(
+            row.remark for row in done if row.remark
+        ).items():
+            lines.append(f"* {count}: it {remark}")
+        reasons = Counter(row.skipped for row in self.rows if row.skipped)
         if reasons:
-            skipped = ", ".join(
-                f"{n} {reason}" for reason, n in reasons.items()
-            )
+            skipped = ", ".join(f"{n} {why}" for why, n in reasons.items())
             lines.append(f"skipped: {skipped}")
         return "\n".join(lines)
+
+
+_HEADER = (
+    "kernel",
+    "shape",
+    "inputs",
+    "outputs",
+    "groups",
+    "before",
+    "after",
+    "",
+)
+
+
+def _cells(row: ReportRow) -> tuple[str, ...]:
+    return (
+        row.path,
+        str(row.shape).replace(" ", ""),
+        str(row.inputs),
+        str(row.outputs),
+        str(row.groups),
+        f"{row.before:.3g}",
+        f"{row.after:.3g}",
+        "*" if row.remark else "",
+    )
+
+
+def _aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
+    """Joins the cells of each row: words to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(
+                zip(cells, widths, strict=True)
+            )
+        ).rstrip()
+        for cells in table
+    ]

@@ -1,6 +1,6 @@
 """Rewiring of whole models, in place."""
 
-import time
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -10,22 +10,22 @@ import numpy as np
 from keras import ops
 
 from keras_parewire.initializers.base import (
+    Base,
+    InitializerLike,
     draw_from_base,
     resolve_base,
     with_seed_and_axes,
 )
-from keras_parewire.models.kernel_axes import einsum_axes
+from keras_parewire.models.kernel_plan import PlannedWeight, kernel_plan
+from keras_parewire.models.layer_axes import Skipped, einsum_axes
 from keras_parewire.models.report import ReportRow, RewireReport
+from keras_parewire.models.selection import Selection
 from keras_parewire.models.weights import (
     OwnedWeight,
-    Plan,
-    Selection,
     assign_all,
     check_no_steps,
-    kernel_plan,
-    selector,
+    unbuilt_layers,
 )
-from keras_parewire.rewiring.layouts import Layout
 from keras_parewire.rewiring.rewire import rewire_kernel
 from keras_parewire.rewiring.seeding import (
     Seed,
@@ -41,10 +41,14 @@ from keras_parewire.rewiring.validation import (
     finite_values,
 )
 
+# From how many weights on `verbose="auto"` shows a progress bar. Rewiring them
+# takes about a second; time itself would make the output irreproducible.
+_BAR_FROM = 20_000_000
+
 
 def rewire_model(
-    model: Any,
-    base: Any = None,
+    model: keras.Model | keras.layers.Layer,
+    base: InitializerLike | None = None,
     *,
     exponent: float = 1.0,
     block_size: int = 1,
@@ -55,12 +59,13 @@ def rewire_model(
 ) -> RewireReport:
     """Rewires every kernel of a built model by preferential attachment (PA).
 
-    It does so in place, each kernel by the true axes of its layer: see
+    Each kernel is rewired in place, by the true axes of its layer; see
     `PARewired` for the rule. Compiled functions see the new weights at once.
-    Biases, normalization, embeddings, depthwise and quantized kernels, and
-    layers of unknown classes (see `register_axes`) are left as they are; the
-    report says why. Groups of a kernel, as of a convolution with `groups`, are
-    rewired each by itself. After an error nothing has changed.
+    Biases, normalization weights, embeddings, depthwise and quantized kernels,
+    and the weights of unknown layers (see `register_axes`) are left as they
+    are; the report says why. Groups of a kernel, as in a convolution with
+    `groups`, are rewired separately. If an error is raised, nothing has
+    changed.
 
     Example:
 
@@ -73,42 +78,46 @@ def rewire_model(
 
     Args:
         model: Built Keras model or layer that has not been trained.
-        base: None to rewire the weights that are there. Else every kernel is
-            drawn anew from it first, each with a seed of its own: anything
+        base: None to rewire the present weights. Otherwise every kernel is
+            first drawn anew from it, each with its own seed: anything that
             `PARewired` takes as its base.
-        exponent: Number, 0 or more, of the attachment probability; see
-            `PARewired`. Defaults to 1, the paper's rule.
-        block_size: Integer, 1 or more. How many neurons are rewired on one
+        exponent: Number, 0 or more, the exponent of the attachment probability;
+            see `PARewired`. Defaults to 1, the paper's rule.
+        block_size: Positive integer, how many neurons are rewired on one
             snapshot of the strengths. Defaults to 1, the paper's rule.
-        layers: None for all layers, or a function that is called with the
-            layer that owns a kernel (in an attention layer its `EinsumDense`
-            projections) and returns whether to rewire it, or a list of layers
-            and of patterns of layer names such as `"block*_conv"`, which
-            include all layers inside them, or of weights' paths. Embeddings and
-            depthwise kernels are rewired if their layer itself is in the list.
-        per_gate: Whether to rewire the gates' blocks of the kernels of LSTM,
-            GRU and ConvLSTM layers each by itself. By default their kernels are
-            rewired as a whole. Defaults to False.
-        seed: An integer, a `keras.random.SeedGenerator`, or None for a new
-            draw; it seeds all kernels, each by a stream of its own. A kernel's
-            stream goes by the name of its layer, so that it does not depend on
-            the layers' order, except among layers whose names differ in a
-            final number only, as those do that Keras names.
-        verbose: 0 for silence, 1 for a progress bar, `"auto"` for one if it
-            takes longer than a second. Defaults to `"auto"`.
+        layers: Which layers to rewire. None for all; or a function that takes
+            the layer that owns a kernel (in an attention layer, one of its
+            `EinsumDense` projections) and returns whether to rewire it; or a
+            list of layers and strings. A string is the name of a layer or the
+            path of a weight, or a regular expression that matches a whole name
+            or path, such as `"block.*_conv"`. A layer includes all layers
+            inside it. Embeddings and depthwise kernels are rewired only if
+            their own layer is in the list, as an object or by its exact name.
+        per_gate: Boolean, whether to rewire the gates in the kernels of LSTM,
+            GRU and ConvLSTM layers separately. Defaults to False: their kernels
+            are rewired as a whole.
+        seed: An integer, a `keras.random.SeedGenerator`, or None for a random
+            one. It seeds all kernels, each by its own stream. The stream
+            depends on the name of the kernel's layer and not on the order of
+            the layers, unless their names differ only in a final number, as
+            Keras' automatic names do.
+        verbose: 0 for silence, 1 for a progress bar, 2 for a single line, as in
+            `keras.Model.fit`; `"auto"` for a progress bar if at least 20
+            million weights are rewired, which takes about a second. Defaults to
+            `"auto"`.
 
     Returns:
         A `RewireReport` with a row for each weight of the model.
 
     Raises:
-        ValueError: If the model has not been built or its optimizer has
-            already made a step, a kernel holds NaN or infinite weights, or an
-            argument is out of range.
+        ValueError: If the model has not been built, has no values or has been
+            trained by one of its optimizers, a kernel holds NaN or infinite
+            weights, or an argument is out of range.
         TypeError: If an argument is of the wrong type.
 
     Warns:
-        UserWarning: If biases or normalization statistics are not as their
-            initializers make them: the weights seem to be trained, which
+        UserWarning: If biases or normalization statistics differ from their
+            initial values: the weights seem to have been trained, which
             rewiring undoes.
 
     Reference:
@@ -118,40 +127,42 @@ def rewire_model(
     exponent = check_exponent(exponent)
     block_size = check_count(block_size, "block_size")
     seed = check_seed(seed)
-    if verbose not in (0, 1, "auto"):
-        raise ValueError(
-            f"`verbose` must be 0, 1 or 'auto'. Received: verbose={verbose!r}"
-        )
+    _check_boolean(per_gate, "per_gate")
+    _check_verbose(verbose)
     if base is not None:
         base = resolve_base(base, None).base
     plan = kernel_plan(model, layers, per_gate)
-    _check_untrained(model, layers, plan)
+    check_no_steps(model)
+    _warn_if_trained(plan)
     if seed is None:
         own = getattr(base, "seed", None)
         seed = own if isinstance(own, int) else None
     number = integer_seed(seed)
     advance = _progress(plan, verbose)
     updates, rows = [], []
-    for weight, layout in plan:
-        if isinstance(layout, str):
-            rows.append(_row(weight, layout))
+    for planned in plan:
+        weight, layout = planned.weight, planned.layout
+        if layout is None:
+            rows.append(_row(planned))
             continue
         values = weight.values()
-        before = _strength_variance(layout.to_stack(values, np))
+        start = before = _strength_variance(layout.to_stack(values, np))
         if base is not None:
             values = _draw(base, weight, number)
+            start = _strength_variance(layout.to_stack(values, np))
         key = noise_key(weight.seed(number, Stream.REWIRING))
         values = rewire_kernel(values, layout, exponent, block_size, key)
         after = _strength_variance(layout.to_stack(values, np))
         updates.append((weight.variable, values))
-        rows.append(_row(weight, layout, before, after))
+        remark = _remark(start, after, exponent, layout.stack_shape)
+        rows.append(_row(planned, before, after, remark))
         advance(values.size)
-    # Not before all is computed, so that an error leaves the model as it was.
+    # Only when all are computed, so that an error leaves the model as it was.
     assign_all(updates)
-    return RewireReport(tuple(rows), number)
+    return RewireReport((*rows, *_unbuilt_rows(model)), number)
 
 
-def strength_report(model: Any) -> RewireReport:
+def strength_report(model: keras.Model | keras.layers.Layer) -> RewireReport:
     """Measures the strength variance of every kernel of a built model.
 
     Example:
@@ -163,82 +174,93 @@ def strength_report(model: Any) -> RewireReport:
     bias (32,) bias
 
     Args:
-        model: Built Keras model or layer; it is not changed.
+        model: Built Keras model or layer. It does not change.
 
     Returns:
-        The table that `rewire_model` returns, of the weights as they are.
+        A `RewireReport` of the present weights: the table that `rewire_model`
+        returns.
 
     Raises:
-        ValueError: If the model has not been built, or a kernel holds NaN or
-            infinite weights.
-        TypeError: If it is no Keras model or layer.
+        ValueError: If the model has not been built or has no values, or a
+            kernel holds NaN or infinite weights.
+        TypeError: If `model` is not a Keras model or layer.
     """
     rows = []
-    for weight, layout in kernel_plan(model, None, False):
-        if isinstance(layout, str):
-            rows.append(_row(weight, layout))
-        else:
-            variance = _strength_variance(layout.to_stack(weight.values(), np))
-            rows.append(_row(weight, layout, variance, variance))
-    return RewireReport(tuple(rows), None)
+    for planned in kernel_plan(model):
+        variance = None
+        if planned.layout is not None:
+            stack = planned.layout.to_stack(planned.weight.values(), np)
+            variance = _strength_variance(stack)
+        rows.append(_row(planned, variance, variance))
+    return RewireReport((*rows, *_unbuilt_rows(model)), None)
 
 
-def _check_untrained(model: Any, layers: Selection, plan: Plan) -> None:
-    """Raises or warns if rewiring would undo a training."""
-    check_no_steps(model)
-    chosen = selector(model, layers)
+def _check_boolean(value: Any, name: str) -> None:
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(
+            f"`{name}` must be a Boolean. Received: {name}={value!r}"
+        )
+
+
+def _check_verbose(verbose: Any) -> None:
+    if not (isinstance(verbose, int | str) and verbose in (0, 1, 2, "auto")):
+        raise ValueError(
+            "`verbose` must be 0, 1, 2 or 'auto'. "
+            f"Received: verbose={verbose!r}"
+        )
+
+
+def _warn_if_trained(plan: list[PlannedWeight]) -> None:
     changed = [
-        weight.variable.path
-        for weight, layout in plan
-        if isinstance(layout, str)
-        and chosen(weight)[0]
-        and _left_its_start(weight)
+        planned.weight.variable.path
+        for planned in plan
+        if planned.selected
+        and planned.skipped is not None
+        and _left_its_start(planned.weight)
     ]
     if changed:
         warnings.warn(
-            f"The weights of `model` seem to be trained: {len(changed)} of its "
-            "biases and normalization weights are not as initialized, "
-            f"{changed[0]!r} for one. Rewiring keeps their values but undoes "
-            "what they have learned.",
+            f"The weights of `model` seem to have been trained: {len(changed)} "
+            "of its biases and normalization weights, such as "
+            f"{changed[0]!r}, differ from their initial values. Rewiring keeps "
+            "the values of the kernels but undoes what they have learned.",
             stacklevel=3,
         )
 
 
 def _left_its_start(weight: OwnedWeight) -> bool:
-    """Whether a weight with a constant start is no longer there."""
-    layer, variable = weight.chain[0], weight.variable
+    """Whether a weight with a constant initial value no longer has it."""
+    layer, variable = weight.layer, weight.variable
     initializer = getattr(layer, f"{variable.name}_initializer", None)
     constants = keras.initializers
     if not isinstance(
         initializer, constants.Zeros | constants.Ones | constants.Constant
     ) or getattr(layer, "unit_forget_bias", False):
         return False
-    start = initializer(tuple(variable.shape), variable.dtype)
+    start = initializer(weight.shape, variable.dtype)
     return not np.array_equal(
         ops.convert_to_numpy(start), ops.convert_to_numpy(variable)
     )
 
 
-def _draw(base: Any, weight: OwnedWeight, seed: int) -> np.ndarray:
+def _draw(base: Base, weight: OwnedWeight, seed: int) -> np.ndarray:
     """Draws a kernel from `base` as Keras would for the weight's layer."""
-    layer, variable = weight.chain[0], weight.variable
     inputs = outputs = None
     axes = None
-    if isinstance(layer, keras.layers.EinsumDense):
-        axes = einsum_axes(layer)
+    if isinstance(weight.layer, keras.layers.EinsumDense):
+        axes = einsum_axes(weight.layer)
     if axes is not None:
         # Keras counts a batch letter among the outputs.
         inputs = axes[0]
-        outputs = [i for i in range(len(variable.shape)) if i not in inputs]
+        outputs = [i for i in range(len(weight.shape)) if i not in inputs]
     base = with_seed_and_axes(
         base, weight.seed(seed, Stream.BASE), inputs, outputs
     )
-    dtype = keras.backend.standardize_dtype(variable.dtype)
-    drawn = finite_values(draw_from_base(base, tuple(variable.shape), dtype))
+    drawn = finite_values(draw_from_base(base, weight.shape, weight.dtype))
     if drawn is None:
         raise ValueError(
-            "A model cannot be rewired while it is being traced. "
-            f"Received: base={base!r} without values"
+            "`base` must draw values, but it is being traced. "
+            f"Received: base={base!r}"
         )
     return drawn
 
@@ -247,33 +269,70 @@ def _strength_variance(stack: np.ndarray) -> float:
     return float(np.mean(mean_variance(matrix_strengths(stack), np)))
 
 
+def _remark(
+    before: float,
+    after: float,
+    exponent: float,
+    stack_shape: tuple[int, int, int],
+) -> str | None:
+    """Says how the rewiring of a kernel fell short, and why; None if not."""
+    if min(stack_shape[1:]) == 1:
+        return "did not change, since one side has a single neuron"
+    # Exponent 0 is a shuffle, which is not meant to lower it.
+    if exponent == 0 or after < before / 2 or before == 0:
+        return None
+    how = "rose" if after > before else "fell by less than a factor of 2"
+    if math.isinf(exponent):
+        return f"{how}, since there are few neurons"
+    return (
+        f"{how}: there are few neurons, or the weights are small against the 1 "
+        "that the rule adds to the strengths; try a larger `exponent`"
+    )
+
+
 def _row(
-    weight: OwnedWeight,
-    layout: Layout | str,
+    planned: PlannedWeight,
     before: float | None = None,
     after: float | None = None,
+    remark: str | None = None,
 ) -> ReportRow:
-    path, shape = weight.variable.path, tuple(weight.variable.shape)
-    if isinstance(layout, str):
-        return ReportRow(path, shape, skipped=layout)
-    groups, inputs, outputs = layout.stack_shape
-    return ReportRow(path, shape, inputs, outputs, groups, before, after)
-
-
-def _progress(plan: Plan, verbose: int | str) -> Callable[[int], None]:
-    """Returns what is told of each kernel's number of weights when done."""
-    total = sum(
-        int(np.prod(weight.variable.shape))
-        for weight, layout in plan
-        if not isinstance(layout, str)
+    path, shape = planned.weight.variable.path, planned.weight.shape
+    if planned.layout is None:
+        return ReportRow(path, shape, skipped=planned.reason)
+    groups, inputs, outputs = planned.layout.stack_shape
+    return ReportRow(
+        path, shape, inputs, outputs, groups, before, after, remark=remark
     )
-    bar = keras.utils.Progbar(total, unit_name="weight")
-    start, done = time.monotonic(), 0
+
+
+def _unbuilt_rows(model: keras.Model | keras.layers.Layer) -> list[ReportRow]:
+    return [
+        ReportRow(
+            "/".join(layer.name for layer in reversed(chain[:-1])),
+            None,
+            skipped=Skipped.NOT_BUILT.value,
+        )
+        for chain in unbuilt_layers(model)
+    ]
+
+
+def _progress(
+    plan: list[PlannedWeight], verbose: int | str
+) -> Callable[[int], None]:
+    """Returns a function that counts rewired weights on a progress bar."""
+    total = sum(
+        math.prod(planned.weight.shape)
+        for planned in plan
+        if planned.layout is not None
+    )
+    if verbose == "auto":
+        verbose = 1 if total >= _BAR_FROM else 0
+    bar = keras.utils.Progbar(total, verbose=verbose, unit_name="weight")
+    done = 0
 
     def advance(count: int) -> None:
         nonlocal done
         done += count
-        if verbose == 1 or (verbose == "auto" and time.monotonic() > start + 1):
-            bar.update(done)
+        bar.update(done)
 
     return advance

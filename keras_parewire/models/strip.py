@@ -1,5 +1,6 @@
-"""Models without this package's initializers, to be loaded without it."""
+"""Models without this package's initializers, which load without it."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -9,48 +10,52 @@ from keras_parewire.initializers.wrapper import InitializerWrapper
 from keras_parewire.models.weights import check_layer, walk
 
 
-def strip(model: Any) -> None:
-    """Replaces this package's initializers in a model by their bases.
+def strip_initializers(model: keras.Model | keras.layers.Layer) -> None:
+    """Replaces this package's initializers in a model with their bases.
 
-    The weights stay. A model saved afterwards names nothing of this package,
-    so that it loads where the package is not installed.
+    The weights do not change. A model saved afterwards does not refer to this
+    package, and loads where it is not installed. If an error is raised, the
+    model is left as it was.
 
     Example:
 
     >>> layer = keras.layers.Dense(4, kernel_initializer=PARewired("he_normal"))
     >>> model = keras.Sequential([keras.Input((8,)), layer])
-    >>> strip(model)
+    >>> strip_initializers(model)
     >>> type(layer.kernel_initializer).__name__
     'HeNormal'
 
     Args:
-        model: Keras model or layer, built or not.
+        model: Keras model or layer, built or not. It is changed in place.
 
     Raises:
-        ValueError: If a layer's config names this package in another way, such
-            as by a `ChannelAverage`, which has no base, or in a list of a
-            custom layer; nothing has changed then.
-        TypeError: If `model` is no Keras model or layer.
+        ValueError: If a layer's config refers to this package in another way:
+            by a `ChannelAverage`, which has no base, or in a list of a custom
+            layer, for example.
+        TypeError: If `model` is not a Keras model or layer.
     """
     check_layer(model)
-    replaced = []
-    for layer in walk(model):
-        for name, value in vars(layer).items():
-            if isinstance(value, InitializerWrapper):
-                replaced.append((layer, name, value))
-    for layer, name, value in replaced:
-        setattr(layer, name, _innermost(value))
-    # The innermost first, which is to be named.
-    for layer in reversed(list(walk(model))):
-        if _names_us(layer):
-            for changed, name, value in replaced:
-                setattr(changed, name, value)
-            raise ValueError(
-                "To be stripped, a layer must name `keras_parewire` only by "
-                "attributes that are a `PARewired` or a `StrengthStabilized`. "
-                f"Received: a layer {layer.name!r} of type "
-                f"{type(layer).__name__} whose config names more"
-            )
+    wrapped = [
+        (layer, name, value)
+        for layer in walk(model)
+        for name, value in vars(layer).items()
+        if isinstance(value, InitializerWrapper)
+    ]
+    try:
+        _set_all((layer, name, _innermost(v)) for layer, name, v in wrapped)
+        # The innermost layer that refers to the package is the one to report.
+        for layer in reversed(list(walk(model))):
+            _check_is_plain(layer)
+    except BaseException:
+        _set_all(wrapped)
+        raise
+
+
+def _set_all(
+    attributes: Iterable[tuple[keras.layers.Layer, str, Any]],
+) -> None:
+    for layer, name, value in attributes:
+        setattr(layer, name, value)
 
 
 def _innermost(initializer: Any) -> Any:
@@ -61,9 +66,15 @@ def _innermost(initializer: Any) -> Any:
     return initializer
 
 
-def _names_us(layer: Any) -> bool:
+def _check_is_plain(layer: keras.layers.Layer) -> None:
     try:
         config = keras.saving.serialize_keras_object(layer)
-    except (TypeError, ValueError, NotImplementedError):
-        return False  # It cannot be saved, with or without us.
-    return "keras_parewire>" in str(config)
+    except Exception:  # The `get_config` of any layer may raise anything.
+        return  # It cannot be saved, with this package or without it.
+    if "keras_parewire>" in str(config):
+        raise ValueError(
+            "A layer must refer to `keras_parewire` only by attributes that "
+            "are a `PARewired` or a `StrengthStabilized`, which have a base to "
+            f"be replaced with. Received: layer {layer.name!r} of type "
+            f"{type(layer).__name__}, whose config still refers to it"
+        )

@@ -1,25 +1,22 @@
 """The weights of a model, each with the layer that owns it.
 
-Keras' own walk over all layers is private, hence this one: through what layers
-hold, as far as it is among the model's weights.
+Keras' own walk over all layers is private. This one follows what layers hold,
+as far as it is among the model's weights.
 """
 
-import fnmatch
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_parewire.models.kernel_axes import find_axes
-from keras_parewire.rewiring.layouts import Layout, grouped_layout
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.rewiring.validation import finite_values
 
-Selection = Callable[[Any], bool] | Sequence[Any] | None
+_CONTAINERS = (dict, list, tuple)
 
 
 class OwnedWeight(NamedTuple):
@@ -29,35 +26,53 @@ class OwnedWeight(NamedTuple):
         variable: The weight.
         chain: The layer that owns it, the layer that holds this one, and so on
             up to the model.
-        stream: Names the weight's own stream of random numbers.
+        stream: Identifies the weight's own stream of random numbers.
     """
 
-    variable: Any
-    chain: tuple[Any, ...]
+    variable: keras.Variable
+    chain: tuple[keras.layers.Layer, ...]
     stream: tuple[int, ...]
+
+    @property
+    def layer(self) -> keras.layers.Layer:
+        """The layer that owns the weight."""
+        return self.chain[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The weight's shape."""
+        return tuple(self.variable.shape)
+
+    @property
+    def dtype(self) -> str:
+        """The weight's dtype."""
+        dtype: str = keras.backend.standardize_dtype(self.variable.dtype)
+        return dtype
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the values are codes rather than weights."""
+        return not keras.backend.is_float_dtype(self.dtype) or (
+            "float8" in self.dtype
+        )
 
     def seed(self, seed: int, purpose: int) -> int:
         """The weight's own seed for one purpose, from the model's seed."""
         return derive_seed(seed, *self.stream, purpose)
 
     def values(self) -> np.ndarray:
-        """The weight's values; they must be finite and at hand."""
+        """The weight's values, which must be known and finite."""
         values = finite_values(self.variable, self.variable.path)
         if values is None:
             raise ValueError(
-                "A model cannot be changed while it is being traced. "
-                f"Received: {self.variable.path} without values"
+                "The weights of a model must have values, but they are being "
+                f"traced. Received: {self.variable.path}"
             )
         return values
 
 
-_CONTAINERS = (dict, list, tuple)
-
-Plan = list[tuple[OwnedWeight, Layout | str]]
-
-
 def check_layer(model: Any) -> None:
-    """Checks that `model` is a model or layer, built or not."""
+    """Checks that `model` is a model or a layer, built or not."""
     if not isinstance(model, keras.layers.Layer):
         raise TypeError(
             "`model` must be a Keras model or layer. "
@@ -66,49 +81,72 @@ def check_layer(model: Any) -> None:
 
 
 def check_model(model: Any) -> None:
-    """Checks that `model` is a model or layer that has its weights."""
+    """Checks that `model` is a model or a layer that has its weights."""
     check_layer(model)
     if not model.built:
         raise ValueError(
             "`model` must be built, so that it has weights: call it on data, "
-            "or give it an `Input`, or call its `build`. "
+            "add an `Input`, or call its `build` method. "
             f"Received: model={model.name!r}, built={model.built}"
         )
     if not model.weights:
         raise ValueError(
             f"`model` must have weights. Received: model={model.name!r}, "
-            "built, with 0 weights"
+            "which is built and has none"
         )
+    for variable in model.weights:
+        if getattr(variable.value, "is_meta", False):
+            raise ValueError(
+                "The weights of `model` must have values; those on PyTorch's "
+                f"meta device have none. Received: model={model.name!r} with "
+                f"{variable.path} on the meta device"
+            )
 
 
-def check_no_steps(model: Any) -> None:
+def optimizers_of(
+    model: keras.Model | keras.layers.Layer,
+) -> list[keras.optimizers.Optimizer]:
+    """Lists the optimizers in the attributes of a model and its layers."""
+    found = {
+        id(optimizer): optimizer
+        for layer in walk(model)
+        for optimizer in _instances_in(
+            vars(layer).values(), keras.optimizers.Optimizer
+        )
+    }
+    return list(found.values())
+
+
+def check_no_steps(model: keras.Model | keras.layers.Layer) -> None:
     """Checks that no training would be undone, as far as optimizers tell."""
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is None:
-        return
-    steps = int(ops.convert_to_numpy(optimizer.iterations))
+    steps = sum(
+        int(ops.convert_to_numpy(optimizer.iterations))
+        for optimizer in optimizers_of(model)
+    )
     if steps:
         raise ValueError(
-            "A model's weights must be rearranged before it is trained: it "
-            "would lose what it has learned. To train it from new weights, "
-            "call `reinitialize` on all of it first; to change it all the "
-            f"same, compile it anew. Received: model={model.name!r} after "
-            f"{steps} steps of its optimizer"
+            "The weights of `model` must not have been trained, since it would "
+            "lose what it has learned. To train it from new weights, first "
+            "call `reinitialize` on all of it; to change the trained weights "
+            f"nevertheless, compile it anew. Received: model={model.name!r} "
+            f"after {steps} optimizer steps"
         )
 
 
-def owned_weights(model: Any) -> list[OwnedWeight]:
-    """Lists every weight of a built model once, with its owner."""
+def owned_weights(
+    model: keras.Model | keras.layers.Layer,
+) -> list[OwnedWeight]:
+    """Lists every weight of a built model once, with the layer that owns it."""
     check_model(model)
-    owners: dict[int, tuple[Any, ...]] = {}
-    for chain in _chains(model):
+    owners: dict[int, tuple[keras.layers.Layer, ...]] = {}
+    for chain in chains(model):
         inner = {id(v) for part in sublayers(chain[0]) for v in part.weights}
         for variable in chain[0].weights:
             if id(variable) not in inner:
                 owners.setdefault(id(variable), chain)
-    # Names given by the user tell the weights apart in whatever order their
-    # layers come. Those that Keras numbers would differ whenever the same
-    # program builds the same model again, hence without the number.
+    # Names given by the user identify the weights whatever the order of their
+    # layers. Keras' automatic names end in a number that differs whenever the
+    # same program builds the same model again: it is left out.
     seen: Counter[str] = Counter()
     weights = []
     for variable in model.weights:
@@ -121,106 +159,58 @@ def owned_weights(model: Any) -> list[OwnedWeight]:
     return weights
 
 
-def kernel_plan(model: Any, layers: Selection, per_gate: bool) -> Plan:
-    """Finds for each weight how it is read, or why it is left alone."""
-    weights = owned_weights(model)
-    chosen = selector(model, layers)
-    plan: Plan = []
-    for weight in weights:
-        variable = weight.variable
-        shape = tuple(variable.shape)
-        inside, named = chosen(weight)
-        axes = find_axes(weight.chain, variable.name, shape, per_gate)
-        layout: Layout | str
-        dtype = keras.backend.standardize_dtype(variable.dtype)
-        if isinstance(axes, str):
-            layout = axes
-        elif not inside:
-            layout = "not among `layers`"
-        elif not keras.backend.is_float_dtype(dtype) or "float8" in dtype:
-            layout = f"quantized to {dtype}"
-        elif axes.unless_named and not named:
-            layout = axes.unless_named
-        else:
-            try:
-                layout = grouped_layout(
-                    shape, axes.input_axes, axes.output_axes, axes.groups
-                )
-            except (TypeError, ValueError) as error:
-                # Which of the axes registered for custom layers is wrong.
-                raise type(error)(
-                    f"{error}, for the weight {variable.path!r}"
-                ) from error
-        plan.append((weight, layout))
-    return plan
+def unbuilt_layers(
+    model: keras.Model | keras.layers.Layer,
+) -> list[tuple[keras.layers.Layer, ...]]:
+    """Lists the layers that may still get weights, each with its holders.
+
+    Layers inside an unbuilt layer are left out, except those of models, which
+    have no weights but their layers'.
+    """
+    return [
+        chain
+        for chain in chains(model)
+        if _is_unbuilt(chain[0]) and not any(map(_is_unbuilt, chain[1:]))
+    ]
 
 
-def walk(model: Any) -> Iterator[Any]:
-    """Yields a model and every layer in it once."""
-    for chain in _chains(model):
+def walk(
+    model: keras.Model | keras.layers.Layer,
+) -> Iterator[keras.layers.Layer]:
+    """Yields a model and every layer in it, each once."""
+    for chain in chains(model):
         yield chain[0]
 
 
-def sublayers(layer: Any) -> list[Any]:
-    """The layers that a layer holds, each once."""
+def chains(
+    model: keras.Model | keras.layers.Layer,
+) -> Iterator[tuple[keras.layers.Layer, ...]]:
+    """Yields each layer of a model once, followed by those that hold it."""
+    visited: set[int] = set()
+    stack: list[tuple[keras.layers.Layer, ...]] = [(model,)]
+    while stack:
+        chain = stack.pop()
+        if id(chain[0]) in visited:
+            continue
+        visited.add(id(chain[0]))
+        yield chain
+        parts = reversed(sublayers(chain[0]))
+        stack.extend((part, *chain) for part in parts)
+
+
+def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Lists the layers that a layer holds directly, each once."""
     if isinstance(layer, keras.Model):
         return list(layer.layers)
-    found = {id(part): part for part in _layers_in(vars(layer).values())}
-    return list(found.values())
+    parts = _instances_in(vars(layer).values(), keras.layers.Layer)
+    return list({id(part): part for part in parts}.values())
 
 
-def selector(
-    model: Any, layers: Selection
-) -> Callable[[OwnedWeight], tuple[bool, bool]]:
-    """Returns what tells whether a weight is chosen, and by its layer itself.
-
-    Args:
-        model: The model that all layers are in.
-        layers: None for all, a function of the layer that owns the weight, or a
-            list of layers and of patterns (`fnmatch`) of names of layers or
-            paths of weights.
-    """
-    if layers is None:
-        return lambda weight: (True, False)
-    if callable(layers) and not isinstance(layers, keras.layers.Layer | type):
-        chosen = layers
-        return lambda weight: (bool(chosen(weight.chain[0])), False)
-    if isinstance(layers, str | keras.layers.Layer):
-        layers = [layers]
-    within = list(walk(model))
-    named: set[int] = set()
-    matched: set[int] = set()
-    for item in _as_items(layers):
-        if isinstance(item, str):
-            names = [(layer, layer.name) for layer in within[1:]]
-            names += [(variable, variable.path) for variable in model.weights]
-            hits = {
-                id(owner)
-                for owner, name in names
-                if fnmatch.fnmatchcase(name, item)
-            }
-            matched |= hits
-        else:
-            hits = {id(layer) for layer in within if layer is item}
-            named |= hits
-        if not hits:
-            raise ValueError(
-                "`layers` must name layers of the model. No layer fits "
-                f"{item!r}, but there are "
-                f"{[layer.name for layer in within[1:]]}. "
-                f"Received: layers={layers!r}"
-            )
-
-    def tell(weight: OwnedWeight) -> tuple[bool, bool]:
-        ids = {id(part) for part in (weight.variable, *weight.chain)}
-        return bool(ids & (named | matched)), id(weight.chain[0]) in named
-
-    return tell
-
-
-def assign_all(updates: Iterable[tuple[Any, np.ndarray]]) -> None:
+def assign_all(
+    updates: Iterable[tuple[keras.Variable, np.ndarray]],
+) -> None:
     """Assigns new values to variables: to all of them or to none."""
-    done: list[tuple[Any, np.ndarray]] = []
+    done: list[tuple[keras.Variable, np.ndarray]] = []
     try:
         for variable, values in updates:
             # A copy, since PyTorch's arrays share the variable's memory.
@@ -232,42 +222,22 @@ def assign_all(updates: Iterable[tuple[Any, np.ndarray]]) -> None:
         raise
 
 
-def _chains(model: Any) -> Iterator[tuple[Any, ...]]:
-    """Yields each layer of a model once, with those that hold it."""
-    visited: set[int] = set()
-    stack: list[tuple[Any, ...]] = [(model,)]
-    while stack:
-        chain = stack.pop()
-        if id(chain[0]) in visited:
-            continue
-        visited.add(id(chain[0]))
-        yield chain
-        parts = reversed(sublayers(chain[0]))
-        stack.extend((part, *chain) for part in parts)
+def _is_unbuilt(layer: keras.layers.Layer) -> bool:
+    # A layer without a `build` of its own has no weights to build.
+    return (
+        not layer.built
+        and not isinstance(layer, keras.Model)
+        and type(layer).build is not keras.layers.Layer.build
+    )
 
 
-def _layers_in(
-    values: Iterable[Any], visited: frozenset[int] = frozenset()
+def _instances_in(
+    values: Iterable[Any], kind: type, visited: frozenset[int] = frozenset()
 ) -> Iterator[Any]:
     for value in values:
-        if isinstance(value, keras.layers.Layer):
+        if isinstance(value, kind):
             yield value
         # Containers may hold themselves.
         elif isinstance(value, _CONTAINERS) and id(value) not in visited:
             inner = value.values() if isinstance(value, dict) else value
-            yield from _layers_in(inner, visited | {id(value)})
-
-
-def _as_items(layers: Any) -> list[Any]:
-    try:
-        items = list(layers)
-    except TypeError:
-        items = [layers]
-    if not items or not all(
-        isinstance(item, str | keras.layers.Layer) for item in items
-    ):
-        raise TypeError(
-            "`layers` must be a function of a layer, or a list of layers and "
-            f"patterns of their names. Received: layers={layers!r}"
-        )
-    return items
+            yield from _instances_in(inner, kind, visited | {id(value)})

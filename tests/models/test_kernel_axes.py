@@ -10,8 +10,8 @@ from helpers import as_array
 from keras import layers
 
 from keras_parewire import register_axes, rewire_model, strength_report
-from keras_parewire.models.kernel_axes import _RULES
-from keras_parewire.models.weights import kernel_plan
+from keras_parewire.models.kernel_plan import kernel_plan
+from keras_parewire.models.layer_axes import AXES_OF_LAYERS
 from keras_parewire.rewiring.layouts import grouped_layout
 
 CONV = {"kernel_size": 2, "use_bias": False}
@@ -81,9 +81,9 @@ CELLS = {
 
 def layout_of(layer, name, per_gate=False):
     """The layout of a weight, and the weight."""
-    for weight, layout in kernel_plan(layer, [layer], per_gate):
-        if weight.variable.name == name:
-            return layout, weight.variable
+    for planned in kernel_plan(layer, [layer], per_gate):
+        if planned.weight.variable.name == name:
+            return planned.layout, planned.weight.variable
     raise AssertionError(f"no weight {name}")
 
 
@@ -225,12 +225,14 @@ def test_axes_of_attention_are_true(make, shape):
     layer = make()
     layer(np.ones((1, *shape)), np.ones((1, *shape)))
     tested = 0
-    for weight, layout in kernel_plan(layer, None, False):
+    for planned in kernel_plan(layer):
+        weight = planned.weight
         if weight.variable.name == "kernel":
-            projection = weight.chain[0]
+            projection = weight.layer
             inner = projection.get_build_config()["input_shape"][1:]
             inner = [2 if size is None else size for size in inner]
-            assert_true(layout, reach(projection, weight.variable, inner))
+            found = reach(projection, weight.variable, inner)
+            assert_true(planned.layout, found)
             tested += 1
     assert tested == 4
 
@@ -353,7 +355,7 @@ def test_every_exported_layer_is_known():
 
 @pytest.mark.slow
 def test_an_unknown_layer_of_keras_is_found(monkeypatch):
-    monkeypatch.delitem(_RULES, layers.Conv1D)
+    monkeypatch.delitem(AXES_OF_LAYERS, layers.Conv1D)
     with pytest.raises(AssertionError, match="Conv1D"):
         test_every_exported_layer_is_known()
 
@@ -374,7 +376,7 @@ class Bilinear(layers.Layer):
 @pytest.fixture
 def custom(monkeypatch):
     monkeypatch.setattr(
-        "keras_parewire.models.kernel_axes._RULES", dict(_RULES)
+        "keras_parewire.models.kernel_axes.AXES_OF_LAYERS", dict(AXES_OF_LAYERS)
     )
     layer = Bilinear()
     layer.build((None, 5, 4))
@@ -392,7 +394,7 @@ def test_register_axes(custom):
     assert_true(layout, reach(custom, kernel, (5, 4)))
     first, second = strength_report(custom)
     assert (first.inputs, first.outputs, first.groups) == (4, 3, 5)
-    assert second.skipped == "no kernel of Bilinear"
+    assert second.skipped == "not a kernel of Bilinear"
 
 
 def test_register_axes_with_blocks(custom):
@@ -427,7 +429,7 @@ def test_registered_axes_hold_for_subclasses_and_inner_layers(custom):
 
 def test_depthwise_kernels_can_be_registered(monkeypatch):
     monkeypatch.setattr(
-        "keras_parewire.models.kernel_axes._RULES", dict(_RULES)
+        "keras_parewire.models.kernel_axes.AXES_OF_LAYERS", dict(AXES_OF_LAYERS)
     )
     layer = layers.DepthwiseConv2D(3)
     layer.build((None, 8, 8, 4))
@@ -453,7 +455,7 @@ def test_depthwise_kernels_can_be_registered(monkeypatch):
         ({"weight": ([1], [1])}, ValueError, "must not overlap"),
         ({"weight": ([1], [3])}, ValueError, "Axis 3 is out of range"),
         ({"weight": ([1], [])}, ValueError, "must each name at least one axis"),
-        ({"wieght": ([1], [2])}, ValueError, "no weight .*'wieght'"),
+        ({"wieght": ([1], [2])}, ValueError, "no weight 'wieght'"),
     ],
 )
 def test_wrong_axes(custom, axes, error, text):
@@ -465,5 +467,7 @@ def test_wrong_axes(custom, axes, error, text):
 def test_register_axes_checks_its_arguments():
     with pytest.raises(TypeError, match=r"subclass .* layer_class='Dense'"):
         register_axes("Dense", lambda layer: {})
-    with pytest.raises(TypeError, match="must be a function of a layer"):
+    with pytest.raises(
+        TypeError, match="must be a function that takes a layer"
+    ):
         register_axes(Bilinear, {"weight": ([1], [2])})

@@ -1,12 +1,17 @@
+import itertools
 import json
+import random
 import subprocess
 import sys
+import threading
+import warnings
 import zipfile
+from unittest import mock
 
 import keras
 import numpy as np
 import pytest
-from helpers import as_array, assert_same
+from helpers import as_array, assert_permutation, assert_same
 from keras import layers
 from test_rewire_model import assert_unchanged, dense_model, mixed, values
 
@@ -16,7 +21,8 @@ from keras_parewire import (
     StrengthStabilized,
     reinitialize,
     rewire_model,
-    strip,
+    strength_report,
+    strip_initializers,
 )
 
 X = np.random.default_rng(0).random((16, 8), np.float32)
@@ -77,15 +83,198 @@ def test_seeds_of_initializers_are_set_aside(wrap):
     assert not np.array_equal(one, other)
 
 
-def test_takes_nothing_from_the_programs_random_numbers():
+@pytest.mark.parametrize("function", ["seed", "setstate", "getstate"])
+def test_never_sets_the_global_random_state(monkeypatch, function):
+    # Other threads may draw from it, stock initializers for example.
     model = mixed()
-    seeds = []
-    for run in (False, True):
-        keras.utils.set_random_seed(0)
-        if run:
-            reinitialize(model, seed=0)
-        seeds.append(keras.initializers.HeNormal().seed)
-    assert seeds[0] == seeds[1]
+    monkeypatch.setattr(random, function, mock.Mock(side_effect=RuntimeError))
+    reinitialize(model, seed=0)
+
+
+def test_other_threads_draw_no_number_twice():
+    model = dense_model()
+    drawn, done = [], threading.Event()
+
+    def draw():
+        while not done.is_set():
+            drawn.append(random.random())
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        for seed in range(20):
+            reinitialize(model, seed=seed)
+    finally:
+        done.set()
+        thread.join()
+    assert len(drawn) == len(set(drawn)) > 0
+
+
+def test_draws_nothing_where_configs_take_all_seeds():
+    model = dense_model()
+    state = random.getstate()
+    reinitialize(model, seed=0)
+    assert random.getstate() == state
+
+
+class Fixed(layers.Layer):
+    """Draws its weights in ways that its config knows nothing of."""
+
+    def __init__(self, initializer="he_normal", **kwargs):
+        super().__init__(**kwargs)
+        self.initializer = keras.initializers.get(initializer)
+        self.early = self.add_weight(name="early", shape=(8, 8))
+
+    def build(self, input_shape):
+        clones = [self.initializer.clone() for _ in range(2)]
+        for number, initializer in enumerate(
+            [*clones, "orthogonal", keras.initializers.RandomNormal()]
+        ):
+            self.add_weight(
+                name=f"weight{number}", shape=(8, 8), initializer=initializer
+            )
+        self.add_weight((8, 8), "he_uniform", name="positional")
+
+    def call(self, inputs):
+        return inputs
+
+    def get_config(self):
+        config = keras.initializers.serialize(self.initializer)
+        return {**super().get_config(), "initializer": config}
+
+
+def test_initializers_in_the_code_of_a_layer_are_seeded():
+    drawn = []
+    model = keras.Sequential([keras.Input((8,)), Fixed()])
+    for seed in (0, 0, 1):
+        reinitialize(model, seed=seed)
+        drawn.append([as_array(v).copy() for v in model.weights])
+    for one, same, other in zip(*drawn, strict=True):
+        assert_same(one, same)
+        assert not np.array_equal(one, other)
+    # Clones of one initializer too draw values of their own.
+    for one, other in itertools.combinations(drawn[0], 2):
+        assert not np.array_equal(one, other)
+
+
+class Holder(layers.Layer):
+    """Only this can be re-created, not the layers inside it."""
+
+    def __init__(self, initializer="glorot_uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.initializer = initializer
+        self.parts = [Held(initializer, lambda x: x) for _ in range(2)]
+
+    def build(self, input_shape):
+        for part in self.parts:
+            part.build(input_shape)
+
+    def call(self, inputs):
+        return inputs
+
+    def get_config(self):
+        return {**super().get_config(), "initializer": self.initializer}
+
+
+class Held(layers.Layer):
+    def __init__(self, initializer, function):
+        super().__init__()
+        self.initializer = keras.initializers.get(initializer)
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(input_shape[-1], 5),
+            initializer=self.initializer,
+        )
+
+    def get_config(self):
+        raise AttributeError("no config")
+
+
+def test_layers_drawn_with_the_one_around_them_are_seeded():
+    drawn = []
+    model = keras.Sequential([keras.Input((8,)), Holder()])
+    for seed in (0, 0, 1):
+        reinitialize(model, seed=seed)
+        drawn.append([as_array(v).copy() for v in model.weights])
+    assert_same(drawn[0][0], drawn[1][0])
+    assert_same(drawn[0][1], drawn[1][1])
+    assert not np.array_equal(drawn[0][0], drawn[2][0])
+    assert not np.array_equal(drawn[0][0], drawn[0][1])
+
+
+def test_a_wrapper_keeps_the_values_of_the_plain_base():
+    kernels = []
+    for initializer in ("he_normal", PARewired("he_normal")):
+        model = dense_model(kernel_initializer=initializer)
+        reinitialize(model, seed=0)
+        kernels.append(as_array(model.layers[0].kernel).copy())
+    assert_permutation(*kernels)
+    assert not np.array_equal(*kernels)
+
+
+class Trained(keras.Model):
+    """Steps an optimizer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = layers.Dense(6), layers.Dense(2)
+
+    def compile(self, **kwargs):
+        super().compile(**kwargs)
+        self.optimizers = {"head": keras.optimizers.Adam()}
+
+    def call(self, inputs):
+        return self.head(self.body(inputs))
+
+
+def test_optimizers_of_a_models_own():
+    model = Trained()
+    model(X)
+    model.compile(optimizer=None)
+    model.optimizer = None
+    rewire_model(model)
+    own = model.optimizers["head"]
+    own.build(model.head.trainable_variables)
+    own.apply([keras.ops.ones(v.shape) for v in model.head.trainable_variables])
+    with pytest.raises(ValueError, match="after 1 optimizer steps"):
+        rewire_model(model)
+    reinitialize(model)
+    assert all(
+        not as_array(v).any()
+        for v in own.variables
+        if len(v.shape) or v.name == "iteration"
+    )
+    rewire_model(model)
+
+
+def test_no_warning_of_keras_gets_through():
+    class Own(layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.scale = self.add_weight(name="scale", shape=(8, 2))
+            self.inner = Counted()
+
+        def call(self, inputs):
+            return self.inner(inputs)
+
+    model = keras.Sequential([keras.Input((8,))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.add(Own())
+    before = as_array(model.layers[0].scale).copy()
+    reinitialize(model, layers=["own.*/scale"])  # Warnings are errors here.
+    assert not np.array_equal(before, as_array(model.layers[0].scale))
+
+
+@pytest.mark.backend("torch")
+def test_models_on_the_meta_device():
+    with keras.device("meta"):
+        model = dense_model()
+    for function in (reinitialize, rewire_model, strength_report):
+        with pytest.raises(ValueError, match="on the meta device"):
+            function(model)
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -329,7 +518,7 @@ def test_wrong_arguments():
     with pytest.raises(TypeError, match="seed='one'"):
         reinitialize(dense_model(), seed="one")
     with pytest.raises(TypeError, match="must be a Keras model"):
-        strip("model")
+        strip_initializers("model")
 
 
 def organized():
@@ -366,7 +555,7 @@ def test_a_stripped_model_loads_without_the_package(tmp_path):
     model.save(tmp_path / "organized.keras")
     assert "keras_parewire" in config_of(tmp_path / "organized.keras")
     before = values(model)
-    strip(model)
+    strip_initializers(model)
     assert_unchanged(model, before)
     model.save(tmp_path / "plain.keras")
     assert "keras_parewire" not in config_of(tmp_path / "plain.keras")
@@ -385,16 +574,16 @@ np.testing.assert_allclose(predicted, saved["expected"], atol=1e-5)
 
 def test_strip_keeps_the_base_and_the_seeds():
     model = organized()
-    strip(model)
+    strip_initializers(model)
     config = json.dumps(model.get_config())
     assert "HeNormal" in config
     dense = dense_model(kernel_initializer=PARewired("he_normal"))
-    strip(dense)
+    strip_initializers(dense)
     for layer in dense.layers[:1]:
         assert type(layer.kernel_initializer) is keras.initializers.HeNormal
     array = np.ones((8, 6), "float32")
     dense = dense_model(kernel_initializer=PARewired(array))
-    strip(dense)
+    strip_initializers(dense)
     assert_same(dense.layers[0].kernel_initializer((8, 6)), array)
 
 
@@ -424,9 +613,33 @@ def test_strip_does_all_or_nothing(make):
             make(),
         ]
     )
-    with pytest.raises(ValueError, match=r"type (Hidden|Dense) whose config"):
-        strip(model)
+    with pytest.raises(ValueError, match=r"type (Hidden|Dense), whose config"):
+        strip_initializers(model)
     assert isinstance(model.layers[0].kernel_initializer, PARewired)
+
+
+class Failing(layers.Layer):
+    error = AttributeError
+
+    def get_config(self):
+        raise self.error("no config")
+
+
+def test_strip_of_a_model_that_cannot_be_saved():
+    model = keras.Sequential([keras.Input((8,)), Failing()])
+    model.add(layers.Dense(4, kernel_initializer=PARewired("he_normal")))
+    strip_initializers(model)
+    kernel_initializer = model.layers[1].kernel_initializer
+    assert type(kernel_initializer) is keras.initializers.HeNormal
+
+
+def test_strip_undoes_all_when_interrupted(monkeypatch):
+    monkeypatch.setattr(Failing, "error", KeyboardInterrupt)
+    model = keras.Sequential([keras.Input((8,)), Failing()])
+    model.add(layers.Dense(4, kernel_initializer=PARewired("he_normal")))
+    with pytest.raises(KeyboardInterrupt):
+        strip_initializers(model)
+    assert isinstance(model.layers[1].kernel_initializer, PARewired)
 
 
 def test_strip_looks_at_what_a_model_itself_names():
@@ -447,12 +660,12 @@ def test_strip_looks_at_what_a_model_itself_names():
                 ]
             }
 
-    with pytest.raises(ValueError, match="of type Net whose config"):
-        strip(Net([PARewired()]))
+    with pytest.raises(ValueError, match="of type Net, whose config"):
+        strip_initializers(Net([PARewired()]))
 
 
 def test_strip_of_a_plain_model_changes_nothing():
     model = mixed()
     config = model.get_config()
-    strip(model)
+    strip_initializers(model)
     assert model.get_config() == config
