@@ -1,6 +1,5 @@
 import ast
 import doctest
-import functools
 import os
 import re
 import subprocess
@@ -134,10 +133,7 @@ def test_keras_must_be_new_enough(version, accepted):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_docstring_examples(name, monkeypatch):
-    # On a busy machine `rewire_model` may show its bar, which appears late.
-    silent = functools.partial(keras.utils.Progbar, verbose=0)
-    monkeypatch.setattr(keras.utils, "Progbar", silent)
+def test_docstring_examples(name):
     module = import_module(name.removesuffix(".__init__"))
     names = {**vars(keras_parewire), "keras": keras}
     results = doctest.testmod(module, extraglobs=names)

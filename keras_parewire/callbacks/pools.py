@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from keras import ops
 
 from keras_parewire.rewiring.layouts import Layout
 from keras_parewire.rewiring.sorting import float_keys, keyed_floats
+from keras_parewire.rewiring.validation import known_values
 
 
 class PooledWeight(NamedTuple):
@@ -62,7 +62,7 @@ class PooledWeight(NamedTuple):
         return bool(np.isfinite(self._values()).all())
 
     def _values(self) -> np.ndarray:
-        values: np.ndarray = ops.convert_to_numpy(self.variable)
+        values: np.ndarray = known_values(self.variable)
         return values
 
     def _keys(self, values: np.ndarray) -> np.ndarray:

@@ -140,6 +140,8 @@ AXES_OF_LAYERS: dict[type, AxesOfLayer] = {
     layers.ConvLSTM2D: _recurrent(2),
     layers.ConvLSTM3D: _recurrent(3),
 }
+if hasattr(layers, "TernaryDense"):  # New in Keras 3.16.
+    AXES_OF_LAYERS[layers.TernaryDense] = AXES_OF_LAYERS[layers.Dense]
 
 # How many gates share a kernel, each a block of its last axis.
 GATES_OF_LAYERS: dict[type, int] = {

@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_parewire.initializers.base import (
     BaseConfig,
@@ -30,6 +29,7 @@ from keras_parewire.rewiring.seeding import (
     derive_seed,
     integer_seed,
 )
+from keras_parewire.rewiring.validation import known_values
 
 NextSeed = Callable[[], int]
 Update = tuple[keras.Variable, np.ndarray]
@@ -143,7 +143,7 @@ def _recreate(layer: keras.layers.Layer, seed: int) -> dict[int, np.ndarray]:
             f"{[v.name for v in layer.weights]}, which has "
             f"{[v.name for v in clone.weights]} when re-created"
         )
-    return {id(old): ops.convert_to_numpy(new) for old, new in pairs}
+    return {id(old): known_values(new) for old, new in pairs}
 
 
 def _seeded_class(
@@ -262,7 +262,7 @@ def _new_optimizer_state(
             v.shape for v in optimizer.variables
         ]:
             return [
-                (old, ops.convert_to_numpy(new))
+                (old, known_values(new))
                 for old, new in zip(
                     optimizer.variables, clone.variables, strict=True
                 )

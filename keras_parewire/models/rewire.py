@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_parewire.initializers.base import (
     Base,
@@ -39,6 +38,7 @@ from keras_parewire.rewiring.validation import (
     check_count,
     check_exponent,
     finite_values,
+    known_values,
 )
 
 # From how many weights on `verbose="auto"` shows a progress bar. Rewiring them
@@ -238,9 +238,7 @@ def _left_its_start(weight: OwnedWeight) -> bool:
     ) or getattr(layer, "unit_forget_bias", False):
         return False
     start = initializer(weight.shape, variable.dtype)
-    return not np.array_equal(
-        ops.convert_to_numpy(start), ops.convert_to_numpy(variable)
-    )
+    return not np.array_equal(known_values(start), known_values(variable))
 
 
 def _draw(base: Base, weight: OwnedWeight, seed: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_parewire.rewiring.seeding import derive_seed
-from keras_parewire.rewiring.validation import finite_values
+from keras_parewire.rewiring.validation import finite_values, known_values
 
 _CONTAINERS = (dict, list, tuple)
 
@@ -214,7 +214,7 @@ def assign_all(
     try:
         for variable, values in updates:
             # A copy, since PyTorch's arrays share the variable's memory.
-            done.append((variable, np.array(ops.convert_to_numpy(variable))))
+            done.append((variable, np.array(known_values(variable))))
             variable.assign(values)
     except BaseException:
         for variable, values in done:

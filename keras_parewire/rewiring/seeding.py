@@ -1,10 +1,8 @@
 """Seeds: what they may be, and the streams of random numbers made from them."""
 
-import contextlib
 import enum
 import hashlib
 import random
-from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import keras
@@ -79,16 +77,6 @@ def integer_seed(seed: Seed) -> int:
             f"Received: seed={seed}"
         )
     return derive_seed(*state.tolist())
-
-
-@contextlib.contextmanager
-def keep_random_state() -> Iterator[None]:
-    """Undoes what the block takes from Python's global random numbers."""
-    state = random.getstate()
-    try:
-        yield
-    finally:
-        random.setstate(state)
 
 
 def noise_key(seed: Seed, advance: bool = True) -> tuple[Any, ...]:

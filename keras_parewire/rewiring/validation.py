@@ -63,6 +63,20 @@ def _gathered_values(tensor: Tensor, mesh: Any) -> np.ndarray:
     return values
 
 
+def known_values(tensor: Tensor) -> np.ndarray:
+    """Returns the values of a tensor or variable that must have some.
+
+    Unlike `keras.ops.convert_to_numpy`, it gathers shards on several hosts.
+    """
+    values = concrete_values(tensor)
+    if values is None:
+        raise ValueError(
+            "The values of weights must be known here, but they are being "
+            f"traced. Received: {tensor}"
+        )
+    return values
+
+
 def finite_values(tensor: Tensor, name: str = "kernel") -> np.ndarray | None:
     """Returns finite values of a tensor, or None while it is being traced.
 
