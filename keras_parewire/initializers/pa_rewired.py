@@ -6,11 +6,11 @@ from typing import Any, Self
 
 import keras
 
-from keras_parewire.initializers.base import (
+from keras_parewire.initializers.bases import (
     InitializerLike,
     draw_from_base,
 )
-from keras_parewire.initializers.placement import Placement
+from keras_parewire.initializers.sharding import Placement
 from keras_parewire.initializers.wrapper import InitializerWrapper
 from keras_parewire.rewiring.layouts import Axes
 from keras_parewire.rewiring.rewire import rewire_kernel

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_parewire.initializers.placement import Placement
+from keras_parewire.initializers.sharding import Placement
 from keras_parewire.rewiring.layouts import (
     Axes,
     Layout,

@@ -8,13 +8,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_parewire.initializers.base import (
+from keras_parewire.initializers.bases import (
     InitializerLike,
     draw_from_base,
     has_seed,
     replace,
 )
-from keras_parewire.initializers.placement import Placement
+from keras_parewire.initializers.sharding import Placement
 from keras_parewire.initializers.wrapper import InitializerWrapper
 from keras_parewire.rewiring.layouts import Axes, Layout
 from keras_parewire.rewiring.seeding import Seed, derive_seed

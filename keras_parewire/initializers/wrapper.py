@@ -1,7 +1,7 @@
 """The common part of the initializers that wrap a base initializer.
 
 Keras asks more of an initializer than to fill a tensor: seeds, axes, clones and
-configs. All of this is answered here and in `base.py`, apart from what is done
+configs. All of this is answered here and in `bases.py`, apart from what is done
 to the kernel.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, Self
 import keras
 import numpy as np
 
-from keras_parewire.initializers.base import (
+from keras_parewire.initializers.bases import (
     Base,
     is_unseeded,
     resolve_base,

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_parewire.initializers.base import (
+from keras_parewire.initializers.bases import (
     BaseConfig,
     ResolvedBase,
     has_seed,
