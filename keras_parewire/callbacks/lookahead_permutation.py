@@ -32,27 +32,27 @@ class LookaheadPermutation(keras.callbacks.Callback):
     """Callback that trains a model by re-ordering its initial weights.
 
     Any optimizer trains the model as usual. After every `sync_period` steps,
-    the incoming weights of each neuron are replaced by the neuron's initial
-    ones, in the order that the optimizer has found: the smallest initial weight
-    takes the place of the smallest current one, and so on (a *sync*). The model
-    learns where to put its initial values.
+    the callback replaces the incoming weights of each neuron with the neuron's
+    initial ones, in the order that the optimizer has found: the smallest
+    initial weight takes the place of the smallest current one, and so on (a
+    *sync*). The model learns where to put its initial values.
 
-    Neurons and their weights are identified by the axes of each layer, as in
+    The axes of each layer identify neurons and their weights, as in
     `rewire_model`. Biases, normalization, embeddings, depthwise kernels and
-    layers of unknown classes are trained as usual, and syncs do not touch the
+    layers of unknown classes train as usual, and syncs do not touch the
     optimizer's state.
 
-    Validation at the end of an epoch sees the weights after a sync in the same
-    step. In the list of callbacks, place those that save the model after this
-    one, and an `EarlyStopping` that restores weights before it. If weights
-    become NaN or infinite, they cannot be ordered: the training stops with a
+    If a sync falls on the last step of an epoch, validation sees the synced
+    weights. In the list of callbacks, place those that save the model after
+    this one, and an `EarlyStopping` that restores weights before it. Weights
+    that become NaN or infinite cannot be ordered: training then stops with a
     warning and leaves them as they are.
 
-    **Resuming.** The sorted initial values (*pools*) are taken when the first
-    training starts and kept for later calls of `fit` with the same model. To
-    resume an interrupted training in a new process, give them a file, and let
-    another callback restore the model and its optimizer. The same script then
-    starts the training and resumes it:
+    **Resuming.** The callback takes the sorted initial values (*pools*) when
+    the first training starts and keeps them for later calls of `fit` with the
+    same model. To resume an interrupted training in a new process, set
+    `pools_path`, and let another callback restore the model and its optimizer.
+    The same script then both starts and resumes the training:
 
     ```python
     callbacks = [
@@ -62,12 +62,12 @@ class LookaheadPermutation(keras.callbacks.Callback):
     model.fit(x, y, epochs=9, callbacks=callbacks)
     ```
 
-    **Batch normalization.** Its moving statistics remain those of the weights
-    before a sync, so that predictions right after one can be poor: a small CNN
-    for CIFAR-10 fell from 51 % to 22 % test accuracy in its first sync, and was
-    back at 50 % with new statistics. Training does not use them. Before you use
-    a synced model, re-estimate them by calling it on batches of training data,
-    as is usual for averaged weights:
+    **Batch normalization.** A sync does not update its moving statistics, so
+    predictions right after one can be poor: the test accuracy of a small CNN
+    for CIFAR-10 fell from 51 % to 22 % in its first sync, and new statistics
+    brought it back to 50 %. Training does not use the moving statistics. Before
+    you use a synced model, re-estimate them by calling it on batches of
+    training data, as is usual for averaged weights:
 
     ```python
     normalization = [
@@ -81,7 +81,7 @@ class LookaheadPermutation(keras.callbacks.Callback):
         model(batch, training=True)
     ```
 
-    If you train on, set `momentum` back afterwards.
+    Reset `momentum` before you train further.
 
     Example:
 
@@ -97,8 +97,8 @@ class LookaheadPermutation(keras.callbacks.Callback):
         sync_period: Positive integer, the number of optimizer steps from one
             sync to the next, counted from the model's first step. Or a function
             that takes the index of an epoch, starting from 0, and returns the
-            period in it. The authors sync about once an epoch. With gradient
-            accumulation, a step is an update of the weights.
+            period in that epoch. The authors sync about once an epoch. With
+            gradient accumulation, a step is an update of the weights.
         layers: None for all layers, a function of a layer, or a list of layers
             and patterns of names: see `rewire_model`.
         include_bias: Boolean, whether to re-order biases too, each as one
@@ -109,8 +109,8 @@ class LookaheadPermutation(keras.callbacks.Callback):
         pools_path: Path of the `.npz` file for the pools, or None, the default,
             for no file. The file is written once, before the first step of the
             first training, and read when another process runs `fit`. If a run
-            ends before its first epoch does, and the next one starts from other
-            initial weights, these replace the pools.
+            ends within its first epoch and the next one starts from other
+            initial weights, those replace the pools.
 
     Raises:
         ValueError: If an argument is out of range. In `fit`: if the model has
@@ -151,7 +151,7 @@ class LookaheadPermutation(keras.callbacks.Callback):
         self._pools: list[np.ndarray] = []
         # Whether the current call of `fit` has passed the checks of the pools.
         self._started = False
-        # Whether the training of the pools has finished an epoch, so that it
+        # Whether the training that took the pools has finished an epoch, and so
         # may have been saved.
         self._epoch_finished = False
         # The current epoch's period, the step of the next sync, and how many
@@ -164,8 +164,8 @@ class LookaheadPermutation(keras.callbacks.Callback):
     def is_synced(self) -> bool:
         """Whether each neuron's weights are its initial ones, re-ordered.
 
-        They are before the first step and after each sync. All weights are
-        compared, which takes about as long as a sync.
+        This is true before the first step and after each sync. The check
+        compares all weights, which takes about as long as a sync.
         """
         if not self._pools:
             raise ValueError(
@@ -196,8 +196,8 @@ class LookaheadPermutation(keras.callbacks.Callback):
         self._schedule(model, steps)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        # Anything read from the model stops the device, and on JAX copies the
-        # model's state: not before a sync may be due.
+        # Reading from the model makes the device wait, and on JAX copies the
+        # model's state: do so only when a sync may be due.
         self._executions_left -= 1
         if self._executions_left > 0:
             return
@@ -218,7 +218,7 @@ class LookaheadPermutation(keras.callbacks.Callback):
             self._sync(self.model)
 
     def _start(self, model: keras.Model, steps: int) -> None:
-        """Takes the pools, or checks that those there are fit the model."""
+        """Takes the pools, or checks that the existing ones fit the model."""
         weights = self._find_weights(model)
         current = _pools(weights)
         pools, epoch_finished = self._pools, self._epoch_finished
@@ -283,7 +283,7 @@ class LookaheadPermutation(keras.callbacks.Callback):
                 )
                 model.stop_training = True
                 return
-        # All are computed before the first is assigned.
+        # Compute all before assigning any, so that an error changes nothing.
         assign_all(
             [
                 (weight.variable, weight.permuted(pool))
@@ -299,11 +299,11 @@ class LookaheadPermutation(keras.callbacks.Callback):
         )
 
     def _counted_steps(self, model: keras.Model) -> int:
-        """Returns the optimizer's steps; raises if another one has trained."""
+        """Returns the optimizer's steps; raises if another one trains."""
         steps = optimizer_steps(model)
         if not steps and not self.is_synced:
             raise ValueError(
-                "Syncs are timed by the steps of `model.optimizer`, but the "
+                "The steps of `model.optimizer` time the syncs, but the "
                 "weights have changed and it has taken no step. Compile the "
                 "model with the optimizer that trains the weights to re-order, "
                 f"and use it in `train_step`. {self._received(model, steps)}"

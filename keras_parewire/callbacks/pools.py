@@ -1,8 +1,8 @@
-"""Pools: the sorted initial weights of each neuron, and the file they are in.
+"""Pools: the sorted initial weights of each neuron, and their file.
 
-Values are handled as integers that sort like them, bit for bit: comparing
-floats does not distinguish `-0.0` from `0.0`, and NumPy may mix the two when it
-sorts them.
+Values are handled as integers that sort like the floats and keep every bit: a
+comparison of floats does not distinguish `-0.0` from `0.0`, and NumPy may mix
+the two when it sorts them.
 """
 
 import os
@@ -58,7 +58,7 @@ class PooledWeight(NamedTuple):
         return kernel
 
     def is_finite(self) -> bool:
-        """Returns whether no value is NaN or infinite."""
+        """Returns whether all values are finite."""
         return bool(np.isfinite(self._values()).all())
 
     def _values(self) -> np.ndarray:
@@ -66,7 +66,7 @@ class PooledWeight(NamedTuple):
         return values
 
     def _keys(self, values: np.ndarray) -> np.ndarray:
-        """Returns a copy of the values as sortable integers, a row a neuron."""
+        """Returns a copy of the values as sortable integers, row by neuron."""
         rows = values.reshape(1, -1)
         if self.layout is not None:
             stack = self.layout.to_stack(values, np).swapaxes(1, 2)
@@ -75,7 +75,7 @@ class PooledWeight(NamedTuple):
 
 
 def check_pools_path(path: str | os.PathLike[str]) -> Path:
-    """Returns `path` as a `Path` that can be a file."""
+    """Returns `path` as a `Path`, which must not be a directory."""
     try:
         checked = Path(path)
     except TypeError as error:
@@ -116,8 +116,9 @@ def read_pools(
 ) -> tuple[list[np.ndarray], bool]:
     """Reads what `write_pools` wrote.
 
-    Nothing is read before the headers show arrays of the expected sizes, so
-    that a damaged file cannot ask for more memory than the pools need.
+    It checks that the headers announce arrays of the expected sizes before it
+    reads any, so that a damaged file cannot take more memory than the pools
+    need.
 
     Args:
         path: The file.

@@ -27,8 +27,8 @@ def period_in_epoch(sync_period: Period, epoch: int, model: keras.Model) -> int:
     """Returns the number of optimizer steps between the syncs of an epoch.
 
     Raises:
-        ValueError: If syncs would be due within an execution of several
-            batches, in which no callback is called.
+        ValueError: If a sync would fall within an execution of several batches,
+            during which no callback runs.
     """
     if callable(sync_period):
         sync_period = check_count(sync_period(epoch), "sync_period(epoch)")
