@@ -1,4 +1,4 @@
-"""Bases: what an initializer can wrap, and how it is drawn from and saved."""
+"""Bases: what an initializer can wrap, and how to draw from it and save it."""
 
 import base64
 import binascii
@@ -19,7 +19,7 @@ from keras_parewire.rewiring.validation import (
     check_float,
 )
 
-# An initializer, another callable, or an array: Keras itself has no types.
+# An initializer, another callable, or an array. Keras has no type for these.
 Base: TypeAlias = Any
 
 InitializerLike: TypeAlias = (
@@ -32,12 +32,12 @@ InitializerLike: TypeAlias = (
 )
 
 _ARRAY_DTYPES = ("float16", "float32", "float64")
-# Keras' own forms of an array, which versions before 0.1 saved.
+# How Keras itself serializes an array, as versions before 0.1 did.
 _KERAS_ARRAYS = ("__numpy__", "__tensor__")
 
 
 class ResolvedBase(NamedTuple):
-    """A base, and whether it was seeded here although it was given unseeded."""
+    """A base, and whether it came unseeded and got its seed here."""
 
     base: Base
     seeded_here: bool = False
@@ -46,9 +46,9 @@ class ResolvedBase(NamedTuple):
 class BaseConfig(dict[str, Any]):
     """A serialized base that remembers the base it was made from.
 
-    Keras clones initializers by their configs in `EinsumDense`, the attention
-    layers and `clone()`. A function or an instance of an unregistered class
-    could not be restored from there; and an array would be copied.
+    Keras clones initializers through their configs in `EinsumDense`, the
+    attention layers and `clone()`. A plain config could not restore a function
+    or an instance of an unregistered class, and would copy an array.
     """
 
     def __init__(self, config: dict[str, Any], resolved: ResolvedBase) -> None:
@@ -59,14 +59,14 @@ class BaseConfig(dict[str, Any]):
 def resolve_base(base: Any, seed: Seed) -> ResolvedBase:
     """Returns the base as a callable, or as an array of its values.
 
-    With a `seed`, a base that is made here is made with it: an unseeded one
-    would draw from Python's global random state, which the same base would not
-    do if it were seeded without us.
+    A base that is made here from a name, a class or a config gets the `seed`,
+    if there is one. Unseeded, it would draw a seed from Python's global random
+    state, which a seeded base does not do without this package either.
     """
     if isinstance(base, BaseConfig):
         resolved = base.resolved
         if seed is None and is_unseeded(resolved.base):
-            # A clone of an unseeded initializer draws anew.
+            # A clone of an unseeded initializer gets a seed of its own.
             return ResolvedBase(resolved.base.clone())
         return resolved
     if isinstance(base, dict):
@@ -99,7 +99,7 @@ def resolve_base(base: Any, seed: Seed) -> ResolvedBase:
 
 
 def serialize_base(resolved: ResolvedBase) -> Any:
-    """Returns the config that `resolve_base` reads, fit for JSON."""
+    """Returns a config that JSON can hold and `resolve_base` reads."""
     base = resolved.base
     if isinstance(base, np.ndarray):
         encoded = base64.b64encode(np.ascontiguousarray(base).tobytes())
@@ -109,8 +109,8 @@ def serialize_base(resolved: ResolvedBase) -> Any:
             "shape": list(base.shape),
         }
     elif inspect.isfunction(base) and base.__name__ == "<lambda>":
-        # Keras warns when it serializes a lambda. So it should when a model is
-        # saved, but not when a layer is built.
+        # Keras warns when it serializes a lambda. It should do so when a model
+        # is saved, but not when a layer is built.
         return base
     else:
         config = keras.saving.serialize_keras_object(base)
@@ -122,7 +122,7 @@ def serialize_base(resolved: ResolvedBase) -> Any:
 def draw_from_base(
     base: Base, shape: Sequence[int], dtype: str | None
 ) -> Tensor:
-    """Draws a kernel, and checks what Keras does not."""
+    """Draws a kernel and checks what Keras does not check."""
     if dtype is not None and _is_standard(dtype):
         check_float(dtype)
     if isinstance(base, np.ndarray):
@@ -157,7 +157,7 @@ def has_seed(base: Any) -> bool:
 
 
 def is_unseeded(base: Any) -> bool:
-    """Returns whether a base could have been given a seed, but was not."""
+    """Returns whether a base takes a seed but was given none."""
     return has_seed(base) and base.get_config()["seed"] is None
 
 
@@ -174,7 +174,7 @@ def with_seed_and_axes(
 ) -> Base:
     """Re-creates a base with a seed, and with axes if it lacks them.
 
-    A base that has no use for them is returned as it is.
+    Returns a base that has no use for them as it is.
     """
     if seed is not None and has_seed(base):
         base = replace(base, seed=seed)
@@ -206,7 +206,7 @@ def _make_base(base: Any, seed: Seed) -> ResolvedBase:
                 seeded = {**base, "config": {**inner, "seed": seed}}
                 return ResolvedBase(keras.initializers.get(seeded), True)
             except (TypeError, ValueError):
-                pass  # It does not take a seed, or is wrong in another way.
+                pass  # It takes no seed, or is wrong in another way.
     elif seed is not None and inspect.isclass(base):
         make: Any = base
         try:
@@ -220,7 +220,7 @@ def _config_of_name(name: str) -> dict[str, Any]:
     config = {"class_name": name, "config": {}}
     registered = keras.saving.get_registered_object(name)
     if inspect.isclass(registered):
-        # From version 3.16 on, Keras looks up bare names among its own only.
+        # Since version 3.16, Keras looks up bare names only among its own.
         config["class_name"] = registered.__name__
         config["module"] = registered.__module__
         config["registered_name"] = name
@@ -228,7 +228,7 @@ def _config_of_name(name: str) -> dict[str, Any]:
 
 
 def _registered_function(config: dict[str, Any]) -> Callable[..., Tensor]:
-    # Keras would take any public function of its own for an initializer.
+    # Keras would accept any of its own public functions as an initializer.
     for name in (config.get("registered_name"), config.get("config")):
         function = isinstance(name, str) and keras.saving.get_registered_object(
             name
@@ -250,7 +250,7 @@ def _is_initializer(base: Any) -> bool:
     except TypeError:
         return False
     except ValueError:
-        pass  # It has no signature to look at.
+        pass  # It has no signature to inspect.
     return True
 
 
@@ -259,7 +259,7 @@ def _is_array_config(config: dict[str, Any]) -> bool:
 
 
 def _array_from_config(config: dict[str, Any]) -> np.ndarray:
-    # Nothing is allocated beyond the size of the config itself.
+    # A config must not cause allocations beyond its own size.
     keras_form = "array" not in config
     values = config["config"] if keras_form else config
     try:

@@ -24,7 +24,8 @@ class ChannelAverage(keras.initializers.Initializer):
     later of its two middle positions.
 
     It is meant for `Dense`, `Conv1D` to `Conv3D` and other layers whose kernels
-    are `(*window, in, out)`. With `groups`, `in` is that of a single group.
+    are `(*window, in, out)`. With `groups`, `in` counts the channels of a
+    single group.
 
     Examples:
 

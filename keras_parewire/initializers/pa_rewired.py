@@ -30,16 +30,16 @@ class PARewired(InitializerWrapper):
 
     It draws a kernel from `base`, keeps every value, bit for bit, and
     rearranges the values so that the strengths of the neurons (the sums of
-    their weights) vary less. The output neurons are visited one by one, then
-    the input neurons. The weights of a visited neuron are redistributed among
-    the neurons on the opposite side: these receive them in ascending order,
-    after having been drawn without replacement with probabilities proportional
-    to `P ** exponent`, where
+    their weights) vary less. It visits the output neurons one by one, then the
+    input neurons. For each visited neuron, it draws the neurons on the opposite
+    side without replacement and gives them the visited neuron's weights in
+    ascending order. The probabilities are proportional to `P ** exponent`,
+    where
 
     `P = strengths + abs(min(strengths)) + 1`
 
-    and the strengths are those over the neurons visited so far. The strongest
-    neuron thus tends to receive the smallest weight.
+    and each strength sums only the weights of neurons visited so far. The
+    strongest neuron thus tends to receive the smallest weight.
 
     Examples:
 
@@ -58,26 +58,26 @@ class PARewired(InitializerWrapper):
             to `"orthogonal"`.
         exponent: Number, 0 or more. Exponent of the attachment probability: 1
             is the paper's rule, 0 a shuffle that ignores the strengths,
-            `float("inf")` greedy by strength. Each pass starts from the first
-            row as it is, so that the very first weight never moves. Defaults
-            to 1.
-        block_size: Integer, 1 or more. How many neurons are rewired on one
-            snapshot of the strengths. Defaults to 1, the paper's rule.
+            `float("inf")` greedy by strength. Each pass leaves its first row as
+            it is, so the very first weight never moves. Defaults to 1.
+        block_size: Integer, 1 or more. How many neurons share one snapshot of
+            the strengths. Defaults to 1, the paper's rule.
         input_axes: List of integers, the kernel axes that number the input
             neurons. By default kernels are `(..., in, out)`, except that
-            `EinsumDense` and the attention layers name their own. A base that
+            `EinsumDense` and the attention layers pass their own. A base that
             scales with the fans (`VarianceScaling` and its subclasses) and has
             no axes of its own also uses these.
         output_axes: List of integers, the kernel axes that number the output
             neurons. Given together with `input_axes`.
-        seed: A Python integer, a `keras.random.SeedGenerator` or None. It
-            seeds the rewiring, by a stream of its own, and also an unseeded
-            base. None takes the base's seed; for a base without one, such as
-            an array, a function or `Sinusoidal`, it is derived from Python's
-            random state, which stays as it is: give seeds to several of those,
-            which would otherwise be rewired alike. Note that an initializer
-            seeded with an integer or None rewires in the same way on every
-            call; to get different results, use a `SeedGenerator`.
+        seed: A Python integer, a `keras.random.SeedGenerator` or None. It seeds
+            the rewiring, which has a random stream of its own, and also an
+            unseeded base. None takes the base's seed. For a base without one,
+            such as an array, a function or `Sinusoidal`, None derives a seed
+            from Python's random state without changing that state: give several
+            such initializers seeds of their own, or they rewire alike. Note
+            that an initializer seeded with an integer or None rewires in the
+            same way on every call; to get different results, use a
+            `SeedGenerator`.
 
     Call arguments:
         shape: Shape of the kernel, of rank 2 or more.
@@ -118,8 +118,9 @@ class PARewired(InitializerWrapper):
         layout: Any = None,
     ) -> Tensor:
         kernel_layout = self._kernel_layout(shape)
-        # A base that draws from the same generator takes as many of its states
-        # as it does alone: whatever else shares the generator stays paired.
+        # If the base draws from the same generator, the rewiring takes no state
+        # of its own: whatever else shares the generator draws the same as
+        # without it.
         shared = getattr(self._complete_base, "seed", None) is self.seed
         key = noise_key(self.seed, advance=not shared)
         placement = Placement(shape, layout)

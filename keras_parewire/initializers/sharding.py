@@ -1,9 +1,9 @@
 """Placement of a kernel on the devices of a distribution.
 
-Keras calls an initializer that takes a `layout` eagerly for every variable of
-`keras.distribution.ModelParallel` and `DataParallel`, and takes what it returns
-as the variable's value: already placed. So the kernel is made on the host, like
-any other, and only the shards reach the devices. Nothing is compiled.
+If an initializer takes a `layout`, Keras calls it eagerly for every variable of
+`keras.distribution.ModelParallel` and `DataParallel`, and expects a value that
+is already placed. So the kernel is made on the host, like any other, and only
+the shards reach the devices. Nothing is compiled.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from keras_parewire.rewiring.validation import Tensor, concrete_values
 
 
 class Placement:
-    """Where a kernel belongs; nowhere in particular without a `layout`.
+    """Where a kernel belongs; without a `layout`, it stays where it is.
 
     Args:
         shape: The kernel's shape.
@@ -49,10 +49,11 @@ class Placement:
         self._layout = keras.distribution.TensorLayout(axes, mesh)
 
     def off_mesh(self, function: Callable[..., Tensor], *args: Any) -> Tensor:
-        """Calls a function of which only the result is to be placed.
+        """Calls a function outside the mesh context.
 
-        Keras calls the initializer with the mesh set, and JAX compiles every
-        operation anew for it. The setting is local to the thread.
+        Keras calls the initializer with the mesh set, and JAX would compile
+        every operation again for that mesh. The setting is local to a thread,
+        so the function runs in another one.
         """
         if self._layout is None:
             return function(*args)
@@ -60,9 +61,9 @@ class Placement:
             return thread.submit(function, *args).result()
 
     def source(self, kernel: Tensor) -> Tensor:
-        """Returns a kernel in the form that is best placed from: an array.
+        """Returns a kernel as an array, the best form to place it from.
 
-        A kernel that is being traced, or stays where it is, is not changed.
+        Returns a kernel that is being traced, or has no layout, unchanged.
         """
         values = None if self._layout is None else concrete_values(kernel)
         return kernel if values is None else values

@@ -17,8 +17,8 @@ from keras_parewire.rewiring.layouts import (
 from keras_parewire.rewiring.validation import Tensor, check_float
 
 
-# `EinsumDense`, and so the attention layers, tells its axes to instances of
-# `VarianceScaling` only. Nothing else of that class is used here.
+# `EinsumDense`, and with it the attention layers, passes its axes only to
+# instances of `VarianceScaling`. Nothing else of that class is used here.
 @keras.saving.register_keras_serializable(
     package="keras_parewire", name="Sinusoidal"
 )
@@ -36,16 +36,17 @@ class Sinusoidal(keras.initializers.VarianceScaling):
     channel, then those for the second. `inputs` counts all of them, and
     `outputs` counts channels only.
 
-    Nothing is random. That has consequences to know of:
+    Nothing is random, which has consequences:
 
-    - All kernels of a shape are equal, whatever the seed: the query, key and
-      value kernels of an attention layer, and every member of an ensemble.
-    - Many kernels with no more inputs than outputs have only about half of full
-      rank, because their waves repeat: 128 for 256 inputs and 512 outputs, and
-      127 for 256 and 256.
+    - All kernels of the same shape are equal, whatever the seed: the query, key
+      and value kernels of an attention layer, for example, or the members of an
+      ensemble.
+    - Many kernels with no more inputs than outputs have only about half the
+      full rank, because their waves repeat: 128 for 256 inputs and 512 outputs,
+      and 127 for 256 and 256.
     - Output strengths (the sums of the weights of each neuron) are 0, except
       for every `inputs`-th output, whose wave is constant. Input strengths are
-      not: for 512 inputs and 256 outputs they vary as much as those of random
+      not 0: for 512 inputs and 256 outputs they vary as much as those of random
       weights, unless the kernel is rewired, as in `PARewired(Sinusoidal())`.
 
     Examples:
@@ -61,7 +62,7 @@ class Sinusoidal(keras.initializers.VarianceScaling):
     Args:
         input_axes: List of integers, the kernel axes that number the input
             neurons, slowest first. By default kernels are `(*window, in, out)`,
-            except that `EinsumDense` and the attention layers tell theirs.
+            except that `EinsumDense` and the attention layers pass their own.
         output_axes: List of integers, the kernel axes that number the output
             neurons, slowest first. Given together with `input_axes`.
 
@@ -87,9 +88,9 @@ class Sinusoidal(keras.initializers.VarianceScaling):
         self, *, input_axes: Axes = None, output_axes: Axes = None
     ) -> None:
         inputs, outputs = check_axes(input_axes, output_axes)
-        # With a seed, Keras does not draw one from Python's random numbers.
+        # Given a seed, Keras does not draw one from Python's random state.
         super().__init__(seed=0, input_axes=inputs, output_axes=outputs)
-        # Nor are the others of its attributes those of this initializer.
+        # This initializer has no use for the attributes of that class.
         del self.scale, self.mode, self.distribution
         self.seed = None
 

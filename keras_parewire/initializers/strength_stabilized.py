@@ -34,8 +34,8 @@ class StrengthStabilized(InitializerWrapper):
 
     It draws `candidates` kernels from `base` and returns the one with the
     lowest `strength_variance`: the one in which the strengths of the neurons
-    (the sums of their weights) vary least. It can be used alone or under the
-    rewiring, as `PARewired(StrengthStabilized("orthogonal"))`.
+    (the sums of their weights) vary least. Use it alone or under the rewiring,
+    as in `PARewired(StrengthStabilized("orthogonal"))`.
 
     Examples:
 
@@ -52,9 +52,9 @@ class StrengthStabilized(InitializerWrapper):
             `keras.initializers.get` takes (a name, config, class, instance or
             function). The first candidate is the base's own draw. For the
             others, a base with a seed is re-created with seeds derived from
-            it. If the draws of the base do not differ, its only one is used,
-            with a warning. Defaults to `"orthogonal"`.
-        candidates: Integer, 1 or more. How many kernels are drawn. Defaults to
+            it. If all draws of the base are equal, that one draw is used, with
+            a warning. Defaults to `"orthogonal"`.
+        candidates: Integer, 1 or more. How many kernels to draw. Defaults to
             100, the paper's number.
         input_axes: List of integers, the kernel axes that number the input
             neurons; see `PARewired`.

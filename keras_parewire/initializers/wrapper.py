@@ -1,8 +1,8 @@
 """The common part of the initializers that wrap a base initializer.
 
-Keras asks more of an initializer than to fill a tensor: seeds, axes, clones and
-configs. All of this is answered here and in `bases.py`, apart from what is done
-to the kernel.
+Keras asks more of an initializer than filling a tensor: seeds, axes, clones and
+configs. This module and `bases.py` handle all of that; the subclasses only
+handle the kernel.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ from keras_parewire.rewiring.seeding import Seed, check_seed, seed_without_draw
 from keras_parewire.rewiring.validation import check_finite
 
 
-# `EinsumDense`, and with it the attention layers, passes its axes to instances
-# of `VarianceScaling` only: through `from_config`, with the initializer's
+# `EinsumDense`, and with it the attention layers, passes its axes only to
+# instances of `VarianceScaling`: through `from_config`, with the initializer's
 # config, its seed and the axes. Nothing else of that class is used here.
 class InitializerWrapper(keras.initializers.VarianceScaling):
     """An initializer that organizes the weights of a base initializer."""
@@ -48,7 +48,7 @@ class InitializerWrapper(keras.initializers.VarianceScaling):
             input_axes=axes[0],
             output_axes=axes[1],
         )
-        # They would not be those of the base.
+        # They would not describe the base.
         del self.scale, self.mode, self.distribution
         self._given_seed = seed
         self._complete_base = self._complete()
@@ -61,8 +61,8 @@ class InitializerWrapper(keras.initializers.VarianceScaling):
     def _base_seed(self) -> int | keras.random.SeedGenerator:
         """The seed of an initializer that is not given one.
 
-        It never draws a seed of its own, so that a program draws the same
-        seeds with and without the wrapper.
+        The wrapper never draws a seed, so that a program draws the same seeds
+        with and without it.
         """
         seed = getattr(self.base, "seed", None)
         if isinstance(seed, int | keras.random.SeedGenerator):
@@ -70,7 +70,7 @@ class InitializerWrapper(keras.initializers.VarianceScaling):
         return seed_without_draw()
 
     def _complete(self) -> Base:
-        """The base with the seed and the axes that it was not given itself."""
+        """The base, completed with the seed and the axes that it lacks."""
         seeds = self._given_seed is not None and is_unseeded(self.base)
         return with_seed_and_axes(
             self.base,
