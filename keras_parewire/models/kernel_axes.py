@@ -1,4 +1,4 @@
-"""Which weights of a layer are kernels, and by which axes."""
+"""Which weights of a layer are kernels, and along which axes."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from keras_parewire.models.layer_axes import (
 )
 from keras_parewire.rewiring.validation import as_integer
 
-# What the layers of other libraries call the vectors that they look up or add.
+# The names that layers of other libraries give to vectors they look up or add.
 _EMBEDDING_NAME = re.compile(r"(.*_)?(emb|embeddings?|encoding|token)")
 
 Entry = TypeVar("Entry")
@@ -28,9 +28,9 @@ def register_axes(
 ) -> None:
     """Registers the axes of a custom layer's kernels.
 
-    All functions for whole models use what is registered. It also holds for
-    subclasses of the class, and for layers inside it about which nothing is
-    known, and it takes precedence over what the package knows about Keras' own
+    All functions for whole models use the registered axes. These also apply to
+    subclasses of the class and to layers inside it that are otherwise unknown,
+    and they take precedence over the axes that the package knows for Keras' own
     layers.
 
     Example:
@@ -49,10 +49,10 @@ def register_axes(
         function: Function that takes a layer and returns a dict from the names
             of the layer's own weights to `(input_axes, output_axes)`, two lists
             of integers. Axes in neither list number independent groups, each of
-            which is rewired by itself. An optional third element is the number
+            which is rewired separately. An optional third element is the number
             of equal parts into which the last axis is split, each a group of
-            its own (like the groups of a convolution). Weights that are not
-            named are skipped.
+            its own (like the groups of a convolution). Weights that the dict
+            does not name are skipped.
 
     Raises:
         TypeError: If `layer_class` is not a subclass of `keras.layers.Layer`,
@@ -76,10 +76,10 @@ def register_axes(
 def find_axes(
     chain: Sequence[keras.layers.Layer], name: str, per_gate: bool
 ) -> KernelAxes | None:
-    """Returns the axes of a weight, or None if it is not known as a kernel.
+    """Returns the axes of a weight, or None if it is not a known kernel.
 
     Args:
-        chain: The layer that owns the weight, the layer that holds this one,
+        chain: The layer that owns the weight, the layer that holds that layer,
             and so on.
         name: The weight's name.
         per_gate: Whether each gate of a recurrent kernel is a group.
@@ -134,7 +134,7 @@ def _lookup(
 def _checked(
     function: Callable[[Any], Mapping[str, Sequence[Any]]],
 ) -> AxesOfLayer:
-    """Wraps a registered function, to check what it returns."""
+    """Wraps a registered function to check what it returns."""
 
     def axes_of_layer(layer: keras.layers.Layer) -> dict[str, KernelAxes]:
         known = function(layer)

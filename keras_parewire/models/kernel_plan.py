@@ -1,6 +1,6 @@
-"""The plan of the model functions: how each weight is read, or why it is not.
+"""The plan of the model functions: how to read each weight, or why to skip it.
 
-They all go by it, so that they agree about which weights are kernels.
+All of them use it, so that they agree on which weights are kernels.
 """
 
 from typing import NamedTuple
@@ -15,11 +15,11 @@ from keras_parewire.rewiring.layouts import Layout, grouped_layout
 
 
 class PlannedWeight(NamedTuple):
-    """What is planned for one weight of a model.
+    """The plan for one weight of a model.
 
     Attributes:
         weight: The weight and the layer that owns it.
-        selected: Whether it is among the layers that were asked for.
+        selected: Whether the `layers` argument selects it.
         layout: How it is read as matrices; None if it is skipped.
         skipped: Why it is skipped; None if it is not.
     """
@@ -44,7 +44,7 @@ def kernel_plan(
     layers: Selection = None,
     per_gate: bool = False,
 ) -> list[PlannedWeight]:
-    """Plans for each weight of a model how it is read, or why it is skipped."""
+    """Plans how to read each weight of a model, or why to skip it."""
     weights = owned_weights(model)
     select = selector(model, layers)
     plan = []
@@ -77,7 +77,7 @@ def _layout(weight: OwnedWeight, axes: KernelAxes) -> Layout:
             weight.shape, axes.input_axes, axes.output_axes, axes.groups
         )
     except (TypeError, ValueError) as error:
-        # Among the axes that were registered, this tells which are wrong.
+        # Say which of the registered axes are wrong.
         raise type(error)(
             f"{error}, for the weight {weight.variable.path!r}"
         ) from error

@@ -1,6 +1,6 @@
 """The axes of the kernels of Keras' own layers, class by class.
 
-The rank of a weight does not tell whether it is a kernel: the biases of
+The rank of a weight does not show whether it is a kernel: the biases of
 attention layers and GRUs are matrices too. The layer's class and the weight's
 name do. The tests measure the axes of every class with Jacobians.
 """
@@ -38,8 +38,8 @@ class KernelAxes(NamedTuple):
         output_axes: The axes that number the output neurons. Axes on neither
             side number independent groups.
         groups: How many groups lie one after the other on the last axis.
-        skipped_by_default: Why the kernel is skipped unless its layer itself is
-            asked for, or None.
+        skipped_by_default: Why the kernel is skipped unless `layers` names its
+            own layer, or None.
     """
 
     input_axes: Sequence[int]
@@ -57,7 +57,7 @@ def einsum_axes(
 ) -> tuple[list[int], list[int]] | None:
     """Returns the input and output axes of an `EinsumDense` kernel.
 
-    A letter of the kernel that is also in the input and in the output numbers
+    A letter that the kernel shares with both the input and the output numbers
     groups. Returns None if no letter is summed over or none is new in the
     output.
     """

@@ -49,7 +49,7 @@ def reinitialize(
     state (step count and slots, but not the learning rate), so that the next
     training is that of a new model. Layers with an `adapt` method keep what
     they have measured, and random layers such as dropout keep the states of
-    their seeds. If an error is raised, nothing has changed.
+    their seeds. If an error is raised, nothing changes.
 
     Example:
 
@@ -63,12 +63,12 @@ def reinitialize(
         model: Built Keras model or layer.
         seed: An integer, a `keras.random.SeedGenerator`, or None for a random
             one. It replaces the seeds of all initializers: each layer's own is
-            derived from it, see `rewire_model`. Only layers that draw without a
-            seed from their config, or outside of `add_weight`, are beyond its
-            reach; as when they are built, they draw from Python's global random
-            state.
-        layers: Which layers to reinitialize; see `rewire_model`. Unless they
-            are all, the optimizers keep their state.
+            derived from it, see `rewire_model`. It does not reach layers that
+            draw without a seed from their config, or outside of `add_weight`:
+            those draw from Python's global random state, as when they are
+            built.
+        layers: Which layers to reinitialize; see `rewire_model`. Unless it is
+            None, the optimizers keep their state.
 
     Raises:
         ValueError: If the model has not been built or has no values, a layer is
@@ -86,7 +86,7 @@ def reinitialize(
     updates: list[Update] = []
     for owned in by_owner.values():
         selected = [weight for weight in owned if select(weight)[0]]
-        # What a layer has measured was not drawn.
+        # A layer with `adapt` measured its weights; nothing drew them.
         if selected and not hasattr(owned[0].layer, "adapt"):
             _check_not_quantized(owned[0].layer)
             drawn = _draw_again(
@@ -104,9 +104,9 @@ def _draw_again(
 ) -> dict[int, np.ndarray]:
     """Returns new values of a layer's weights, by the ids of the variables.
 
-    Some layers cannot be re-created from their config, but can be as part of
-    the layer that holds them. This is then re-created for each of them, since
-    a seed in its config may be shared by all.
+    Some layers cannot be re-created from their own config, but only as part of
+    the layer that holds them. That layer is then re-created for each of them,
+    since they may share a seed in its config.
     """
     errors = []
     for layer in chain:
@@ -118,17 +118,17 @@ def _draw_again(
 
 
 def _recreate(layer: keras.layers.Layer, seed: int) -> dict[int, np.ndarray]:
-    """Re-creates a layer with other seeds, for the values of its weights."""
+    """Re-creates a layer with other seeds; returns its weights' values."""
     try:
         config = _with_new_seeds(layer.get_config(), _seeds(seed, 0))
         clone = _seeded_class(type(layer), seed).from_config(config)
-        # All that Keras' default `build` could do is to warn.
+        # Keras' default `build` could do nothing but warn.
         if type(layer).build is not keras.layers.Layer.build:
             clone.build_from_config(layer.get_build_config())
     except Exception as error:
         raise ValueError(
-            "A layer must be able to be re-created from its config to be "
-            f"reinitialized. Received: layer {layer.name!r} of type "
+            "To be reinitialized, a layer must be one that can be re-created "
+            f"from its config. Received: layer {layer.name!r} of type "
             f"{type(layer).__name__}, which raises {error}"
         ) from error
     pairs = list(zip(layer.weights, clone.weights, strict=False))
@@ -136,9 +136,9 @@ def _recreate(layer: keras.layers.Layer, seed: int) -> dict[int, np.ndarray]:
         (old.name, old.shape) != (new.name, new.shape) for old, new in pairs
     ):
         raise ValueError(
-            "A layer must have the same weights when it is re-created from its "
-            "config, to be reinitialized; sublayers must be built in the "
-            f"layer's `build`. Received: layer {layer.name!r} of type "
+            "To be reinitialized, a layer must have the same weights when it "
+            "is re-created from its config; build its sublayers in its "
+            f"`build`. Received: layer {layer.name!r} of type "
             f"{type(layer).__name__} with weights "
             f"{[v.name for v in layer.weights]}, which has "
             f"{[v.name for v in clone.weights]} when re-created"
@@ -151,8 +151,8 @@ def _seeded_class(
 ) -> type[keras.layers.Layer]:
     """Returns a subclass whose weights are drawn with seeds from `seed`.
 
-    A layer's config cannot seed all its weights: initializers may be fixed in
-    its code, or one of them may be cloned for several weights.
+    A layer's config cannot seed all its weights: its code may fix initializers,
+    or clone one of them for several weights.
     """
     streams = itertools.count(1)
 
@@ -202,7 +202,7 @@ def _seeded(initializer: Any, next_seed: NextSeed) -> Any:
 
 
 def _with_new_seeds(config: Any, next_seed: NextSeed) -> Any:
-    """Returns a config with other seeds, or itself if there are none in it."""
+    """Returns a config with other seeds, or the same one if it has none."""
     if isinstance(config, BaseConfig):
         base = _seeded(config.resolved.base, next_seed)
         return serialize_base(ResolvedBase(base))
@@ -241,9 +241,9 @@ def _check_not_quantized(layer: keras.layers.Layer) -> None:
     mode = getattr(layer, "quantization_mode", None)
     if mode is not None:
         raise ValueError(
-            "A layer must not be quantized to be reinitialized: no initializer "
-            f"draws quantized weights. Received: layer {layer.name!r} with "
-            f"quantization_mode={mode!r}"
+            "To be reinitialized, a layer must not be quantized: no "
+            "initializer draws quantized weights. Received: "
+            f"layer {layer.name!r} with quantization_mode={mode!r}"
         )
 
 
@@ -253,9 +253,9 @@ def _new_optimizer_state(
 ) -> list[Update]:
     if not optimizer.built:
         return []
-    # An optimizer of the model's own may train some of its layers only.
+    # The model's own optimizer may train only some of its layers.
     for layer in walk(model):
-        # The config holds the present learning rate, which is kept this way.
+        # The config holds the current learning rate, so the clone keeps it.
         clone = type(optimizer).from_config(optimizer.get_config())
         clone.build(layer.trainable_variables)
         if [v.shape for v in clone.variables] == [

@@ -25,8 +25,8 @@ class ReportRow:
 class RewireReport:
     """What was done to each weight of a model; prints as a table.
 
-    Iterating over it, or indexing it, gives a row for each weight of the model,
-    and after these one for each layer in it that has not been built:
+    Iterating over it, or indexing it, gives one row for each weight of the
+    model, then one for each layer in it that has not been built:
 
     - `path`: the weight's path in the model, or the layer's;
     - `shape`: its shape, or None for a layer;
@@ -35,8 +35,8 @@ class RewireReport:
     - `groups`: how many independent matrices the kernel holds, usually 1;
     - `before`, `after`: the strength variance, as `strength_variance` computes
         it, averaged over the groups; equal if nothing was rewired;
-    - `skipped`: why the weight was left alone, or None. Only the path and the
-        shape of such a weight are given;
+    - `skipped`: why the weight was left alone, or None. The row of such a
+        weight has only a path and a shape;
     - `remark`: None, or how the rewiring fell short: the strength variance
         rose, or did not fall by a factor of 2.
 
@@ -53,7 +53,7 @@ class RewireReport:
 
     Attributes:
         rows: The rows, as a tuple.
-        seed: The seed that repeats what was done, or None if nothing was drawn.
+        seed: The seed that reproduces the result, or None if nothing was drawn.
     """
 
     rows: tuple[ReportRow, ...]
@@ -69,7 +69,7 @@ class RewireReport:
         return self.rows[index]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the report as a dict of plain values, fit for JSON."""
+        """Returns the report as a dict of plain values that JSON can hold."""
         return {"seed": self.seed, "rows": [asdict(row) for row in self.rows]}
 
     def __repr__(self) -> str:
@@ -116,7 +116,7 @@ def _cells(row: ReportRow) -> tuple[str, ...]:
 
 
 def _aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
-    """Joins the cells of each row: words to the left, numbers to the right."""
+    """Joins the cells of each row: words aligned left, numbers right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         "  ".join(

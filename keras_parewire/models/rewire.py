@@ -41,8 +41,9 @@ from keras_parewire.rewiring.validation import (
     known_values,
 )
 
-# From how many weights on `verbose="auto"` shows a progress bar. Rewiring them
-# takes about a second; time itself would make the output irreproducible.
+# How many weights it takes for `verbose="auto"` to show a progress bar.
+# Rewiring that many takes about a second; a limit in seconds would make the
+# output irreproducible.
 _BAR_FROM = 20_000_000
 
 
@@ -59,13 +60,12 @@ def rewire_model(
 ) -> RewireReport:
     """Rewires every kernel of a built model by preferential attachment (PA).
 
-    Each kernel is rewired in place, by the true axes of its layer; see
+    It rewires each kernel in place, along the true axes of its layer; see
     `PARewired` for the rule. Compiled functions see the new weights at once.
     Biases, normalization weights, embeddings, depthwise and quantized kernels,
-    and the weights of unknown layers (see `register_axes`) are left as they
-    are; the report says why. Groups of a kernel, as in a convolution with
-    `groups`, are rewired separately. If an error is raised, nothing has
-    changed.
+    and the weights of unknown layers (see `register_axes`) stay as they are;
+    the report says why. Groups of a kernel, as in a convolution with `groups`,
+    are rewired separately. If an error is raised, nothing changes.
 
     Example:
 
@@ -78,13 +78,13 @@ def rewire_model(
 
     Args:
         model: Built Keras model or layer that has not been trained.
-        base: None to rewire the present weights. Otherwise every kernel is
-            first drawn anew from it, each with its own seed: anything that
-            `PARewired` takes as its base.
+        base: None to rewire the current weights, or anything that `PARewired`
+            takes as its base: every kernel is then first drawn from it, with a
+            seed of its own.
         exponent: Number, 0 or more, the exponent of the attachment probability;
             see `PARewired`. Defaults to 1, the paper's rule.
-        block_size: Positive integer, how many neurons are rewired on one
-            snapshot of the strengths. Defaults to 1, the paper's rule.
+        block_size: Positive integer, how many neurons share one snapshot of the
+            strengths. Defaults to 1, the paper's rule.
         layers: Which layers to rewire. None for all; or a function that takes
             the layer that owns a kernel (in an attention layer, one of its
             `EinsumDense` projections) and returns whether to rewire it; or a
@@ -97,10 +97,10 @@ def rewire_model(
             GRU and ConvLSTM layers separately. Defaults to False: their kernels
             are rewired as a whole.
         seed: An integer, a `keras.random.SeedGenerator`, or None for a random
-            one. It seeds all kernels, each by its own stream. The stream
-            depends on the name of the kernel's layer and not on the order of
-            the layers, unless their names differ only in a final number, as
-            Keras' automatic names do.
+            one. It seeds all kernels, each with its own random stream. The
+            stream depends on the name of the kernel's layer and not on the
+            order of the layers, unless their names differ only in a final
+            number, as Keras' automatic names do.
         verbose: 0 for silence, 1 for a progress bar, 2 for a single line, as in
             `keras.Model.fit`; `"auto"` for a progress bar if at least 20
             million weights are rewired, which takes about a second. Defaults to
@@ -157,7 +157,7 @@ def rewire_model(
         remark = _remark(start, after, exponent, layout.stack_shape)
         rows.append(_row(planned, before, after, remark))
         advance(values.size)
-    # Only when all are computed, so that an error leaves the model as it was.
+    # Assign only when all are computed: an error leaves the model as it was.
     assign_all(updates)
     return RewireReport((*rows, *_unbuilt_rows(model)), number)
 
@@ -177,8 +177,8 @@ def strength_report(model: keras.Model | keras.layers.Layer) -> RewireReport:
         model: Built Keras model or layer. It does not change.
 
     Returns:
-        A `RewireReport` of the present weights: the table that `rewire_model`
-        returns.
+        A `RewireReport` of the current weights, a table like that of
+        `rewire_model`.
 
     Raises:
         ValueError: If the model has not been built or has no values, or a
@@ -276,7 +276,7 @@ def _remark(
     """Says how the rewiring of a kernel fell short, and why; None if not."""
     if min(stack_shape[1:]) == 1:
         return "did not change, since one side has a single neuron"
-    # Exponent 0 is a shuffle, which is not meant to lower it.
+    # Exponent 0 is a shuffle, which is not meant to lower the variance.
     if exponent == 0 or after < before / 2 or before == 0:
         return None
     how = "rose" if after > before else "fell by less than a factor of 2"

@@ -16,23 +16,23 @@ Selection: TypeAlias = (
     | None
 )
 
-# Whether a weight is selected, and whether its layer itself was asked for.
+# Whether a weight is selected, and whether `layers` names it or its own layer.
 Selector: TypeAlias = Callable[[OwnedWeight], tuple[bool, bool]]
 
 
 def selector(
     model: keras.Model | keras.layers.Layer, layers: Selection
 ) -> Selector:
-    """Returns a function that tells whether a weight is selected.
+    """Returns a function that checks whether a weight is selected.
 
-    It returns a pair: whether the weight is selected, and whether its own layer
-    was asked for by itself, as an object or by its exact name, rather than
-    along with others.
+    That function returns a pair: whether the weight is selected, and whether
+    `layers` names it or its own layer, as an object or by its exact name,
+    rather than along with others.
 
     Args:
         model: The model that contains the layers.
         layers: None for all layers, a function of the layer that owns the
-            weight, or a list of layers and of patterns. A pattern is a regular
+            weight, or a list of layers and patterns. A pattern is a regular
             expression that must match the whole name of a layer or the whole
             path of a weight, as in `keras.distribution.LayoutMap`.
     """

@@ -1,4 +1,4 @@
-"""Models without this package's initializers, which load without it."""
+"""Removal of this package's initializers, so that a model loads without it."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +15,7 @@ def strip_initializers(model: keras.Model | keras.layers.Layer) -> None:
 
     The weights do not change. A model saved afterwards does not refer to this
     package, and loads where it is not installed. If an error is raised, the
-    model is left as it was.
+    model stays as it was.
 
     Example:
 
@@ -29,9 +29,9 @@ def strip_initializers(model: keras.Model | keras.layers.Layer) -> None:
         model: Keras model or layer, built or not. It is changed in place.
 
     Raises:
-        ValueError: If a layer's config refers to this package in another way:
-            by a `ChannelAverage`, which has no base, or in a list of a custom
-            layer, for example.
+        ValueError: If a layer's config refers to this package in another way,
+            for example by a `ChannelAverage`, which has no base, or in a list
+            of a custom layer.
         TypeError: If `model` is not a Keras model or layer.
     """
     check_layer(model)
@@ -43,7 +43,8 @@ def strip_initializers(model: keras.Model | keras.layers.Layer) -> None:
     ]
     try:
         _set_all((layer, name, _innermost(v)) for layer, name, v in wrapped)
-        # The innermost layer that refers to the package is the one to report.
+        # Innermost first, to report the layer that itself refers to the
+        # package.
         for layer in reversed(list(walk(model))):
             _check_is_plain(layer)
     except BaseException:

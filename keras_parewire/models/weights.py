@@ -1,7 +1,7 @@
 """The weights of a model, each with the layer that owns it.
 
-Keras' own walk over all layers is private. This one follows what layers hold,
-as far as it is among the model's weights.
+Keras' own walk over all layers is private. This one follows the attributes of
+each layer and considers only the model's weights.
 """
 
 import re
@@ -24,8 +24,8 @@ class OwnedWeight(NamedTuple):
 
     Attributes:
         variable: The weight.
-        chain: The layer that owns it, the layer that holds this one, and so on
-            up to the model.
+        chain: The layer that owns it, the layer that holds that layer, and so
+            on up to the model.
         stream: Identifies the weight's own stream of random numbers.
     """
 
@@ -118,7 +118,7 @@ def optimizers_of(
 
 
 def check_no_steps(model: keras.Model | keras.layers.Layer) -> None:
-    """Checks that no training would be undone, as far as optimizers tell."""
+    """Checks that no optimizer has taken a step, which would be lost."""
     steps = sum(
         int(ops.convert_to_numpy(optimizer.iterations))
         for optimizer in optimizers_of(model)
@@ -144,9 +144,9 @@ def owned_weights(
         for variable in chain[0].weights:
             if id(variable) not in inner:
                 owners.setdefault(id(variable), chain)
-    # Names given by the user identify the weights whatever the order of their
+    # Names that the user chose identify the weights in any order of their
     # layers. Keras' automatic names end in a number that differs whenever the
-    # same program builds the same model again: it is left out.
+    # same program builds the same model again, so that number is left out.
     seen: Counter[str] = Counter()
     weights = []
     for variable in model.weights:
@@ -164,8 +164,8 @@ def unbuilt_layers(
 ) -> list[tuple[keras.layers.Layer, ...]]:
     """Lists the layers that may still get weights, each with its holders.
 
-    Layers inside an unbuilt layer are left out, except those of models, which
-    have no weights but their layers'.
+    Leaves out layers inside an unbuilt layer, unless that is a model, which has
+    no weights besides those of its layers.
     """
     return [
         chain
