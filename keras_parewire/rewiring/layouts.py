@@ -1,6 +1,6 @@
 """Layouts: how a Keras kernel is read as matrices.
 
-The engines see matrices of shape `(inputs, outputs)` only. A `Layout` is the
+The engines only see matrices of shape `(inputs, outputs)`. A `Layout` is the
 plan that turns a kernel into a stack of them and back. It holds no values, so
 the same plan serves NumPy arrays and backend tensors.
 """
@@ -18,8 +18,9 @@ class Layout(NamedTuple):
     """How a kernel is read as a stack of independent matrices.
 
     Most kernels are a single matrix, a stack of one group. A grouped
-    convolution has several, and so has an `EinsumDense` layer with a batch
-    letter in its kernel: weights of one group never meet neurons of another.
+    convolution has several groups, and so does an `EinsumDense` layer with a
+    batch letter in its kernel: weights of one group never connect neurons of
+    another.
 
     Attributes:
         kernel_shape: The kernel's shape.
@@ -50,7 +51,7 @@ class Layout(NamedTuple):
 def kernel_layout(
     shape: Sequence[int], input_axes: Axes = None, output_axes: Axes = None
 ) -> Layout:
-    """Plans how a kernel is read as a single matrix.
+    """Plans how to read a kernel as a single matrix.
 
     Args:
         shape: The kernel's shape, of rank 2 or more.
@@ -96,7 +97,7 @@ def grouped_layout(
     output_axes: Sequence[int],
     groups: int = 1,
 ) -> Layout:
-    """Plans how a kernel is read as a stack of matrices.
+    """Plans how to read a kernel as a stack of matrices.
 
     Args:
         shape: The kernel's shape, of rank 2 or more.
@@ -128,7 +129,7 @@ def grouped_layout(
 def check_axes(
     input_axes: Axes, output_axes: Axes
 ) -> tuple[list[int] | None, list[int] | None]:
-    """Checks what can be known of the axes before the shape is.
+    """Checks what can be known about the axes before the shape is known.
 
     Returns:
         The two arguments as lists of Python ints, or `(None, None)`.

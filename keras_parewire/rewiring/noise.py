@@ -1,18 +1,20 @@
-"""The noise of the clocks: exponential samples, alike in both engines.
+"""The noise of the clocks: exponential samples, the same in both engines.
 
-A sample belongs to a place: that of a weight in a pass. It can therefore be
-drawn in any order, on the host or inside a traced program, and is the same bit
-for bit. The bits come from `philox.py`. What turns them into samples here is
-exact in IEEE arithmetic: no compiler can change it by a last bit.
+Each sample belongs to one place: a weight in a pass. Samples can therefore be
+drawn in any order, on the host or inside a traced program, and are the same bit
+for bit. The random bits come from `philox.py`. The arithmetic here that turns
+them into samples is exact in IEEE floats, so no compiler can change even the
+last bit.
 
 **From bits to samples.** `E = -log(1 - u)` is exponential if `u` is uniform in
-(0, 1). The sign of a random integer tells whether `u` is its magnitude times
-`2**-32` or 1 minus that: this way, the smallest and the largest samples are as
-finely spaced as those between. The magnitude is converted to float32; exponent
-and leading bits of its mantissa number a cell of a table, and the other bits
-tell where in the cell it lies. Within a cell `E ** power` is interpolated
-linearly. A slope has so few bits that its product with the place is exact, and
-the sum is the same whether or not it is fused with the product.
+(0, 1). The sign of a random integer decides whether `u` is its magnitude times
+`2**-32` or 1 minus that, so that the smallest and the largest samples are as
+finely spaced as those between. The magnitude is converted to float32: the
+exponent and the leading bits of the mantissa number a cell of a table, and the
+other bits are the place within the cell. Within a cell, `E ** power` is
+interpolated linearly. A slope has so few bits that its product with the place
+is exact, and the sum is the same whether or not a compiler fuses it with the
+product.
 """
 
 import functools
@@ -29,14 +31,15 @@ from keras_parewire.rewiring.validation import Tensor
 # Draws `count` samples of a pass, from number `first` on: `draw(first, count)`.
 Draw: TypeAlias = Callable[[int, int], np.ndarray]
 
-# The float32s from 1 to 2**31 have 32 exponents, 127 to 158, told apart by
+# The float32s from 1 to 2**31 have 32 exponents, 127 to 158, which differ in
 # their lower five bits. A cell is numbered by its side, these bits and the
 # leading bits of the mantissa.
 _EXPONENT_BITS = 5
 _CELL_BITS = 9
 _PLACE_BITS = 23 - _CELL_BITS
 _SIDE = 2 ** (_EXPONENT_BITS + _CELL_BITS)
-# How many bits of the exponent are above those, with which the sign makes way.
+# How many bits of the exponent are above those. A shift by as many moves the
+# sign right above the bits of a cell.
 _SIGN_BITS = 8 - _EXPONENT_BITS
 # How many bits a slope may have: 24 together with the place.
 _SLOPE_BITS = 24 - _PLACE_BITS
@@ -52,9 +55,9 @@ def host_noise(
     """Returns functions that draw the noise of a matrix, one for each pass.
 
     At exponent 1, two samples are equal with probability 2.5e-8: 53 pairs in a
-    row of 65,536, one in 76 rows of 1,024. Such a pair is ordered by its
-    columns. Higher exponents bring the samples closer together: at 10 it is
-    2e-7.
+    row of 65,536, or one in 76 rows of 1,024. Such a pair is ordered by its
+    columns. Higher exponents bring the samples closer together: at 10 the
+    probability is 2e-7.
 
     Args:
         key: Four integers below `2**32`, see `noise_key`.
@@ -125,21 +128,21 @@ def _power(exponent: float) -> float:
 
 @functools.lru_cache(maxsize=8)
 def _table(power: float) -> np.ndarray:
-    """Returns the table, `(cells, 2)`: the first value and slope of each."""
+    """Returns the table, `(cells, 2)`: each cell's first value and slope."""
     exponents = (np.arange(32) - 127) % 32  # Of the cells, in their order.
     mantissas = 1 + np.arange(2**_CELL_BITS + 1) / 2**_CELL_BITS
-    # No magnitude is above 2**31: most cells of that exponent are not used.
+    # No magnitude is above 2**31: most cells of that exponent are unused.
     below = np.minimum(np.outer(2.0**exponents, mantissas) / 2**32, 0.5)
     ends = np.stack([-np.log1p(-below), -np.log(below)]) ** power
     fractions, scales = np.frexp(np.diff(ends) / 2**_PLACE_BITS)
     slopes = np.ldexp(np.rint(fractions * 2**_SLOPE_BITS), scales - _SLOPE_BITS)
     table = np.stack([ends[..., :-1], slopes], axis=-1).astype(np.float32)
-    # Left writeable, since PyTorch's compiler refuses read-only arrays.
+    # Left writable, since PyTorch's compiler refuses read-only arrays.
     return table.reshape(-1, 2)
 
 
 def _samples(bits: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Turns random int32 into samples, in their own memory."""
+    """Turns random int32s into samples, in place."""
     # One look-up finds both numbers of a cell.
     pairs = table.view(np.complex64)[:, 0]
     shape = (min(_CHUNK, len(bits)),)

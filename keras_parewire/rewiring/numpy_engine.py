@@ -1,8 +1,8 @@
 """The rule of `ops_engine.py` in NumPy, for kernels whose values are known.
 
-Compilers and accelerators are at their worst with a long row of small steps: on
-a CPU this is several times faster than any backend's loop, and it needs no
-compilation. Given the same noise it gives the same kernel, bit for bit.
+Compilers and accelerators are slow at a long series of small steps: on a CPU,
+this engine is several times faster than any backend's loop, and it needs no
+compilation. Given the same noise, it returns the same kernel, bit for bit.
 """
 
 import sys
@@ -54,7 +54,7 @@ def rewire_matrix(
 
 
 def _transpose(matrix: np.ndarray, dtype: Any) -> np.ndarray:
-    """Returns a transposed copy, made in strips: much faster if large."""
+    """Returns a transposed copy, made in strips: faster for large matrices."""
     transposed = np.empty(matrix.shape[::-1], dtype)
     for start in range(0, len(matrix), _STRIP):
         strip = slice(start, start + _STRIP)
@@ -65,7 +65,7 @@ def _transpose(matrix: np.ndarray, dtype: Any) -> np.ndarray:
 def rewire_rows(
     rows: np.ndarray, noise: Draw, exponent: float, block_size: int
 ) -> None:
-    """One pass over `rows`, of shape `(visited, others)`, in place."""
+    """Runs one pass over `rows`, of shape `(visited, others)`, in place."""
     visited, others = rows.shape
     if visited == 1 or others == 1:
         return
@@ -80,8 +80,9 @@ def rewire_rows(
 def _prepare(rows: np.ndarray, noise: Draw, block_size: int) -> Iterator[Slab]:
     """Yields, slab by slab, everything that does not depend on the strengths.
 
-    This is the slab itself, cut into blocks of rows of shape
-    `(blocks, block_size, others)`, the same with sorted rows, and the noise.
+    That is the slab itself, cut into blocks of rows of shape
+    `(blocks, block_size, others)`, the same slab with sorted rows, and the
+    noise.
     """
     visited, others = rows.shape
     slab_size = max(1, _SLAB // (others * block_size)) * block_size
@@ -119,15 +120,15 @@ def _visit(
 ) -> None:
     """Visits the rows of a slab, changing `blocks` and `strengths` in place.
 
-    The overhead of a call to NumPy equals its work on about 500 weights: hence
-    the buffers and views made in advance, and no extra axis for single rows.
+    The overhead of a NumPy call equals its work on about 500 weights, so
+    buffers and views are made in advance, and single rows get no extra axis.
     """
     count, block_size, others = blocks.shape
     single = block_size == 1
     in_block = (others,) if single else (block_size, others)
-    # Non-negative floats order like their bits. With each clock and its column
+    # Non-negative floats sort like their bits. With each clock and its column
     # packed into one integer, a plain sort, much faster than an `argsort`,
-    # finds the order and breaks ties like a stable one.
+    # finds the order and breaks ties as a stable sort does.
     keys = np.empty(in_block, np.int64)
     clocks = keys.view(np.float32)[..., _HIGH::2]
     places = keys.view(np.int32)[..., 1 - _HIGH :: 2]

@@ -13,16 +13,16 @@ and receive the row's weights in ascending order. The strongest neuron tends to
 be drawn first and so to receive the smallest weight. The first pass visits the
 output neurons, the second the input neurons of the result.
 
-**The draw.** Successive sampling without replacement follows the order of
-independent exponential clocks: with `E ~ Exp(1)`, the ascending order of
-`E / P ** exponent`. Raising both to the same positive power keeps the order, so
-that for exponents of 1/4 and above the clock is
+**The draw.** Successive sampling without replacement is the same as sorting
+independent exponential clocks: with `E ~ Exp(1)`, the order is the ascending
+one of `E / P ** exponent`. Raising all clocks to the same positive power keeps
+the order, so for exponents of 1/4 and above the clock is
 
     E ** (1 / exponent) / P,
 
 and below 1/4 it is `E / P ** exponent`. This is exact at 0 (a uniform shuffle)
 and at infinity (greedy by strength), and cannot overflow in between. The
-numerator is called `noise` and is drawn in advance (`seeding.py`). At exponents
+numerator is called `noise` and is drawn in advance (`noise.py`). At exponents
 of 1/4 and above, and at 0, the loop then consists of sums, minima, divisions
 and sorts, which are exact in IEEE arithmetic: this is why `numpy_engine.py`,
 the same rule in NumPy, gives the same kernel bit for bit.
@@ -77,7 +77,7 @@ def rewire_matrix(
 def _rewire_rows(
     rows: Tensor, noise: Tensor, exponent: float, block_size: int
 ) -> Tensor:
-    """One pass over `rows`, of shape `(visited, others)`."""
+    """Runs one pass over `rows`, of shape `(visited, others)`."""
     visited, others = rows.shape
     if visited == 1 or others == 1:
         return rows
@@ -86,8 +86,8 @@ def _rewire_rows(
     rows = ops.cast(rows, wide)
     block_size = min(block_size, visited - 1)
     blocks = -(-(visited - 1) // block_size)
-    # A block of a single row goes without an axis for its rows: on TensorFlow,
-    # each operation in the loop adds noticeable time.
+    # A block of a single row has no axis for its rows: on TensorFlow, each
+    # operation in the loop adds noticeable time.
     single = block_size == 1
     in_block = (others,) if single else (block_size, others)
     starts = ops.expand_dims(ops.arange(block_size) * others, 1)
@@ -114,7 +114,7 @@ def _rewire_rows(
         ascending = ops.reshape(ops.pad(ascending, padding), (blocks, -1))
         noise = ops.reshape(ops.pad(noise, padding), (blocks, *in_block))
     # TensorFlow's `scan` requires a step's output to match its carry in shape
-    # and dtype: every row of a block has a copy of the strengths.
+    # and dtype, so every row of a block has a copy of the strengths.
     strengths = ops.broadcast_to(rows[0], in_block)
     _, placed = ops.scan(visit, strengths, (ascending, noise))
     placed = ops.reshape(placed, (-1, others))[: visited - 1]
@@ -131,9 +131,9 @@ def attachment(strengths: Tensor, weakest: Tensor, exponent: float) -> Tensor:
 
 
 def sum_rows(rows: Tensor, xp: Any) -> Tensor:
-    """Sums an array or tensor over axis 0, which is kept, by halves.
+    """Sums an array or tensor over axis 0 by halves, and keeps the axis.
 
-    The order of a floating-point sum shows in its last bits, and every backend
+    The order of a floating-point sum affects its last bits, and every backend
     has an order of its own. This one is the same everywhere.
     """
     count, odd = rows.shape[0], None

@@ -1,13 +1,13 @@
 """Random bits by their address: Philox4x64-10, in NumPy and in `keras.ops`.
 
 A counter-based generator computes its bits from a key and a counter instead of
-a hidden state, so that any part of a stream can be had first, and by anyone who
-knows where it lies. NumPy has this one in C. The tensor function below computes
-the same bits inside a program that is being traced, even if the key is a tensor
-there; it needs nothing but 32-bit integers, which every backend has.
+a hidden state, so that any part of a stream can be computed directly from its
+position, in any order. NumPy has this generator in C. The tensor function below
+computes the same bits inside a program that is being traced, even if the key is
+a tensor there; it only needs 32-bit integers, which every backend has.
 
-Both number the blocks of a stream from 0; a block is eight 32-bit integers. A
-stream is named by two integers, such as a pass and a group.
+Both number the blocks of a stream from 0; a block is eight 32-bit integers. Two
+integers name a stream, such as a pass and a group.
 
 Reference:
 
@@ -28,7 +28,7 @@ _ROUNDS = 10
 _MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
 _KEY_STEPS = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 
-# Of arrays; the lower half of a word comes first on any machine.
+# For arrays; the lower half of a word comes first on any machine.
 _WORD, _HALF = np.dtype("<u8"), np.dtype("<i4")
 # A 64-bit word of a tensor: its high and its low half, both int32. Only the
 # bits count: sums and products wrap around.
@@ -38,13 +38,13 @@ Word = tuple[Tensor, Tensor]
 def philox_array(
     key: Sequence[int], stream: tuple[int, int], first: int, count: int
 ) -> np.ndarray:
-    """Returns `count` random int32 of a stream, from number `first` on.
+    """Returns `count` random int32s of a stream, from number `first` on.
 
     Args:
         key: Four integers below `2**32`.
         stream: A pair of integers that names the stream.
         first: Number of the first integer of the result.
-        count: How many there are.
+        count: How many integers to return.
     """
     key_words = [key[0] | key[1] << 32, key[2] | key[3] << 32]
     block, skipped = divmod(first, BLOCK)
@@ -60,7 +60,7 @@ def philox_array(
 def philox_tensor(
     key: Sequence[Tensor], stream: tuple[Tensor, Tensor], blocks: Tensor
 ) -> Tensor:
-    """Returns the random int32 of several blocks.
+    """Returns the random int32s of several blocks.
 
     Args:
         key: Four integers or int32 scalars.
@@ -71,7 +71,7 @@ def philox_tensor(
         An int32 tensor of shape `(n, 8)`.
     """
     zeros = ops.zeros_like(blocks)
-    # NumPy raises the counter before it draws.
+    # NumPy increments the counter before it draws.
     words = [blocks + 1, stream[0] + zeros, stream[1] + zeros, zeros]
     state = [half for word in words for half in (zeros, word)]
     low0, high0, low1, high1 = (_as_int32(half) for half in key)
@@ -128,17 +128,17 @@ def _high_product(parts: Word, factor: int) -> Tensor:
 
 
 def _split(half: Tensor) -> Word:
-    """Returns the upper and the lower 16 bits of int32s, as unsigned ones."""
+    """Returns the upper and lower 16 bits of int32s, as unsigned numbers."""
     upper = ops.bitwise_and(ops.right_shift(half, 16), 0xFFFF)
     return upper, ops.bitwise_and(half, 0xFFFF)
 
 
 def _sum_with_carries(first: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the sum of unsigned 32-bit integers and what it carries."""
+    """Returns the sum of unsigned 32-bit integers, and its carry."""
     total, carried = first, 0
     for other in others:
         total = total + other
-        # It wrapped around if it is below what was added, as unsigned numbers.
+        # Read as unsigned, a sum below what was added has wrapped around.
         wrapped = _flip_sign(total) < _flip_sign(other)
         carried = carried + ops.cast(wrapped, "int32")
     return total, carried
@@ -168,5 +168,5 @@ def _as_int32(half: Tensor) -> Tensor:
 
 
 def _signed(half: int) -> int:
-    """Returns the int32 of the same bits."""
+    """Returns the int32 with the same bits."""
     return (half ^ 2**31) - 2**31

@@ -52,11 +52,10 @@ def rewire(
             `(..., in, out)` unless axes are given.
         exponent: Number, 0 or more. Exponent of the attachment probability: 1
             is the paper's rule, 0 a shuffle that ignores the strengths,
-            `float("inf")` greedy by strength. Each pass starts from the first
-            row as it is, so that the very first weight never moves. Defaults
-            to 1.
-        block_size: Integer, 1 or more. How many neurons are rewired on one
-            snapshot of the strengths. Defaults to 1, the paper's rule.
+            `float("inf")` greedy by strength. Each pass leaves its first row as
+            it is, so the very first weight never moves. Defaults to 1.
+        block_size: Integer, 1 or more. How many neurons share one snapshot of
+            the strengths. Defaults to 1, the paper's rule.
         input_axes: List of integers, the axes that number the input neurons.
         output_axes: List of integers, the axes that number the output neurons.
         seed: An integer, a `keras.random.SeedGenerator`, or None for a new
@@ -93,19 +92,19 @@ def rewire_kernel(
     block_size: int,
     key: Sequence[Any],
 ) -> Tensor:
-    """Rewires each group of a kernel: the one way to both engines.
+    """Chooses the engine and rewires each group of a kernel.
 
-    An array, and a tensor whose values are known, go through NumPy; a tensor
-    that is being traced goes through `keras.ops`, and so does any other if the
-    `key` of the noise is being traced. The result is an array for an array and
-    a tensor for a tensor.
+    NumPy rewires arrays, and tensors whose values are known. `keras.ops`
+    rewires tensors that are being traced, and everything if the `key` of the
+    noise is being traced. Returns an array for an array and a tensor for a
+    tensor.
     """
     if getattr(kernel, "is_meta", False):
         return kernel  # PyTorch's placeholders have no values to rearrange.
     values = finite_values(kernel)
     if values is None or not all(isinstance(part, int) for part in key):
         return _rewire_traced(kernel, layout, exponent, block_size, key)
-    # One name throughout: no copy of a large kernel may outlive its use.
+    # One name throughout, so that no copy of a large kernel outlives its use.
     values = layout.to_stack(values, np)
     values = _stacked(
         [
@@ -130,8 +129,8 @@ def _rewire_traced(
     block_size: int,
     key: Sequence[Tensor],
 ) -> Tensor:
-    # The rewired bits have no gradient that a backend could find. Stopped here,
-    # none leaks through the rows that stay in place.
+    # No backend can find a gradient of the rewired bits. Stop gradients here,
+    # or some would leak through the rows that stay in place.
     stack = layout.to_stack(ops.stop_gradient(kernel), ops)
     noise = traced_noise(key, exponent, layout.stack_shape)
     rewired = [

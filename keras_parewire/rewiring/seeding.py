@@ -13,8 +13,9 @@ from keras_parewire.rewiring.validation import as_integer, concrete_values
 
 Seed: TypeAlias = int | keras.random.SeedGenerator | None
 
-# Keeps our streams apart from all that others make from the same seed: a base
-# drawn with the same integer would otherwise be correlated with its rewiring.
+# Keeps our streams apart from those that others derive from the same seed: a
+# base drawn with the same integer would otherwise be correlated with its
+# rewiring.
 _SALT = 0x70617265
 _WORD = 2**32 - 1
 
@@ -56,7 +57,7 @@ def fresh_seed() -> int:
 
 
 def seed_without_draw() -> int:
-    """Derives a seed from Python's random state, which stays as it is.
+    """Derives a seed from Python's random state without changing that state.
 
     Two calls return the same seed unless something is drawn in between.
     """
@@ -82,15 +83,15 @@ def integer_seed(seed: Seed) -> int:
 def noise_key(seed: Seed, advance: bool = True) -> tuple[Any, ...]:
     """Returns the key of the next rewiring's noise, see `noise.py`.
 
-    It consists of four integers below `2**32`, or, if the generator's state is
-    being traced, partly of int32 scalars of the same bits. Either way, it takes
-    one state of a generator; or none, without `advance`, for a rewiring whose
-    base is about to take that state.
+    The key is four integers below `2**32`; if a generator's state is being
+    traced, some of them are int32 scalars with the same bits. Either way, this
+    takes one state from a generator, or, if `advance` is False, leaves that
+    state to the base, which is about to take it.
     """
     if seed is None:
         seed = fresh_seed()
     if isinstance(seed, int):
-        # The lower 64 bits: as many as there are in the state of a generator.
+        # The lower 64 bits: as many as a generator's state has.
         state = [seed & _WORD, seed >> 32 & _WORD]
     else:
         traced = seed.next() if advance else ops.convert_to_tensor(seed.state)

@@ -1,9 +1,10 @@
 """Sorting of floats by their bits, for NumPy arrays and backend tensors.
 
-Read as integers, floats are exact: `-0.0` and `0.0` differ, where NumPy's
-vectorized sort of floats may turn one into the other. XLA also sorts integers
-several times faster than floats. Floats are stored as sign and magnitude, so
-negative ones run backwards; mirroring them gives integers in the same order.
+Read as integers, floats keep every bit: `-0.0` and `0.0` differ, whereas
+NumPy's vectorized sort of floats may turn one into the other. XLA also sorts
+integers several times faster than floats. Floats are stored as sign and
+magnitude, so the integers of negative ones run backwards; mirroring those puts
+the integers in the order of the floats.
 """
 
 from typing import Any
@@ -42,7 +43,7 @@ def _mirror_in_place(bits: np.ndarray) -> None:
 
 
 def sort_tensor_rows(rows: Tensor) -> Tensor:
-    """Returns a float32 or float64 tensor with sorted rows, as `sort_rows`."""
+    """Sorts the rows of a float32 or float64 tensor, as `sort_rows` does."""
     dtype = keras.backend.standardize_dtype(rows.dtype)
     bits = ops.view(rows, "int64" if dtype == "float64" else "int32")
     bits = ops.sort(_mirror(bits), axis=1)
@@ -58,9 +59,9 @@ def argsort_tensor(clocks: Tensor) -> Tensor:
     """Returns the stable order of non-negative float32 numbers in each row.
 
     XLA sorts integers four times faster than pairs of a number and its index.
-    On JAX the order is therefore found in two digits: non-negative floats order
-    like their bits, and each digit is sorted as one integer that holds the
-    column it came from in its lower bits.
+    On JAX, this function therefore finds the order in two digits: non-negative
+    floats sort like their bits, and each digit is sorted as part of an integer
+    whose lower bits hold the column it came from.
     """
     others = clocks.shape[-1]
     column_bits = (others - 1).bit_length()

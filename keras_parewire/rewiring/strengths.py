@@ -107,7 +107,7 @@ def _real_values(kernel: Any) -> np.ndarray:
         values = concrete_values(kernel)
         dtype = getattr(values, "dtype", "float32")
         dtype = keras.backend.standardize_dtype(dtype)
-    except ValueError as error:  # A ragged list, or no dtype of Keras'.
+    except ValueError as error:  # A ragged list, or a dtype unknown to Keras.
         raise TypeError(message) from error
     if values is None:
         raise ValueError(
@@ -132,7 +132,7 @@ def matrix_strengths(matrix: np.ndarray) -> Strengths:
 def mean_variance(pair: tuple[Tensor, Tensor], xp: Any) -> Tensor:
     """Returns the mean variance of two vectors, or of each pair in two stacks.
 
-    `xp` is `numpy` or `keras.ops`; stacks are of shape `(..., neurons)`.
+    `xp` is `numpy` or `keras.ops`; stacks have shape `(..., neurons)`.
     """
     inputs, outputs = (
         xp.sum((side - xp.mean(side, axis=-1, keepdims=True)) ** 2, axis=-1)

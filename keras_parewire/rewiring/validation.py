@@ -9,12 +9,12 @@ import keras
 import numpy as np
 from keras import ops
 
-# A tensor of whichever backend runs: the three share no public type.
+# A tensor of the current backend: the three share no public type.
 Tensor: TypeAlias = Any
 
 
 def as_tensor(values: Any, name: str, dtype: str | None = None) -> Tensor:
-    """Converts `values`, which the error calls `name`, to a tensor."""
+    """Converts `values` to a tensor; the error calls them `name`."""
     try:
         tensor = ops.convert_to_tensor(values, dtype)
         # TensorFlow has string tensors.
@@ -33,8 +33,8 @@ def concrete_values(tensor: Tensor) -> np.ndarray | None:
     try:
         values: np.ndarray = ops.convert_to_numpy(tensor)
     except (TypeError, NotImplementedError):
-        # How JAX, TensorFlow and PyTorch's meta device say that there are no
-        # values; Keras offers no test for it.
+        # JAX, TensorFlow and PyTorch's meta device raise these where there are
+        # no values; Keras offers no test for it.
         return None
     except RuntimeError as error:
         if keras.backend.backend() == "torch":
@@ -78,7 +78,7 @@ def known_values(tensor: Tensor) -> np.ndarray:
 
 
 def finite_values(tensor: Tensor, name: str = "kernel") -> np.ndarray | None:
-    """Returns finite values of a tensor, or None while it is being traced.
+    """Returns the values of a tensor, or None while it is being traced.
 
     Raises:
         ValueError: If some values are NaN or infinite.
@@ -101,7 +101,7 @@ def check_finite(values: np.ndarray, name: str = "kernel") -> None:
 
 
 def check_float(dtype: Any) -> None:
-    """Raises if a dtype is not a floating-point one."""
+    """Raises if a dtype is not floating point."""
     dtype = keras.backend.standardize_dtype(dtype)
     if not keras.backend.is_float_dtype(dtype):
         raise ValueError(
@@ -145,7 +145,7 @@ def check_count(count: Any, name: str) -> int:
 def as_integer(value: Any) -> int | None:
     """Returns an integer as a Python int, and None for anything else.
 
-    Unlike `operator.index`, it does not take a bool for a number.
+    Unlike `operator.index`, it does not accept a bool as a number.
     """
     if isinstance(value, bool):
         return None
