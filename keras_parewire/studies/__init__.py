@@ -1,4 +1,4 @@
-"""Paired studies: does another initialization help a model, and how surely?"""
+"""Paired studies: does another initialization help, and how certain is it?"""
 
 from keras_parewire.studies.study import Study
 

@@ -1,6 +1,6 @@
 """The arms of a study: what is done to a model's new weights before training.
 
-Also the descriptions, made of what JSON can hold, by which a study recognizes
+Also the descriptions, in types that JSON can hold, by which a study recognizes
 its arms and its configuration.
 """
 
@@ -21,17 +21,17 @@ from keras_parewire.models.rewire import rewire_model
 
 Arm: TypeAlias = Mapping[str, Any] | Callable[[Any, int], Any] | None
 
-# Given by the study itself.
+# The study passes these itself.
 _OWN_ARGUMENTS = ("model", "seed", "verbose")
-# File systems allow 255 bytes, of which the seed and the suffix take some.
+# File systems allow 255 bytes, and the seed and the suffix take some of them.
 _LONGEST_NAME = 150
 
 
 def check_arms(arms: Any) -> dict[str, Arm]:
-    """Returns the arms by their names, all of them checked."""
+    """Checks the arms and returns them by name."""
     if not isinstance(arms, Mapping) or not arms:
         raise TypeError(
-            "`arms` must be a dict from names to arms, with one or more. "
+            "`arms` must be a non-empty dict from names to arms. "
             f"Received: arms={arms!r}"
         )
     for name, arm in arms.items():
@@ -53,7 +53,7 @@ def check_arms(arms: Any) -> dict[str, Arm]:
 
 
 def initialize(model: Any, arm: Arm, seed: int) -> None:
-    """Draws a model's weights anew and applies an arm to them."""
+    """Draws new weights for a model and applies an arm to them."""
     reinitialize(model, seed=seed)
     if callable(arm):
         arm(model, seed)
@@ -62,15 +62,15 @@ def initialize(model: Any, arm: Arm, seed: int) -> None:
 
 
 def quoted(name: str) -> str:
-    """An arm's name as a part of a file's name on any system."""
+    """Returns an arm's name in a form that any file system accepts."""
     return quote(name, safe="")
 
 
 def describe(value: Any, what: str) -> Any:
-    """Describes a value by what JSON can hold.
+    """Describes a value in types that JSON can hold.
 
     Args:
-        value: What an arm or a configuration consists of.
+        value: A part of an arm or of a configuration.
         what: The value's name in the error message.
     """
     if value is None or isinstance(value, bool | str):
@@ -100,8 +100,8 @@ def describe(value: Any, what: str) -> Any:
         config = describe(value.get_config(), what)
         return {"class": type(value).__name__, "config": config}
     raise TypeError(
-        "A study is recognized by numbers, strings, lists, dicts, arrays, "
-        "functions and Keras objects. "
+        "Arms and configurations must consist of numbers, strings, lists, "
+        "dicts, arrays, functions and Keras objects. "
         f"Received: {what}={value!r} of type {type(value).__name__}"
     )
 

@@ -1,7 +1,7 @@
-"""Runs on a Ray cluster; all of Ray that this package uses is here.
+"""Runs on a Ray cluster; no other module uses Ray.
 
-The driver hands out the runs and alone writes rows. It never asks its own
-backend for a device: the workers say what hardware they are on.
+The driver distributes the runs, and only the driver writes rows. It never asks
+its own backend for a device: the workers report their hardware.
 """
 
 import collections
@@ -15,7 +15,7 @@ import keras
 
 from keras_parewire.studies.runner import Outcome, Runner
 
-# How many workers one seed, or building the model, may bring down.
+# How many workers may die of one seed, or of building the model.
 TRIES = 3
 # How long a cluster may take to accept a connection.
 SECONDS = 10
@@ -53,7 +53,8 @@ def run(
     Args:
         parts: The arguments of `Runner`.
         tasks: Each seed with the arms that are missing.
-        begin: Called with each worker's environment; raises on another one.
+        begin: Called with each worker's environment; raises if environments
+            differ.
         record: Called with the arm, the seed and the outcome of each run.
         address: The cluster's address, or None for the default one.
         resources: What one actor takes, or None.
@@ -70,7 +71,7 @@ def run(
         _connect(ray, address)
     try:
         resources, count = _plan(ray, resources, len(tasks))
-        # Data goes to each node once, and not to each worker.
+        # The data goes once to each node, not to each worker.
         actor, shared = _actor(ray, resources), ray.put(parts)
         make = functools.partial(actor.remote, shared)
         _Pool(ray, make, begin, record).run(tasks, count)
@@ -80,7 +81,7 @@ def run(
 
 
 class _Pool:
-    """The actors at work; `pending` has their futures and their tasks."""
+    """The working actors; `_pending` maps their futures to their tasks."""
 
     def __init__(self, ray: Any, make: Any, begin: Any, record: Any) -> None:
         self._ray, self._make, self._begin = ray, make, begin
@@ -110,7 +111,7 @@ class _Pool:
                     self._record(task[1].pop(0), task[0], result)
                 else:
                     self._check(*result)
-                if task and task[1]:  # A seed's arms share the hardware.
+                if task and task[1]:  # A seed's arms share one worker.
                     self._submit(actor, task)
                 elif queue:
                     self._submit(actor, queue.popleft())
@@ -132,8 +133,8 @@ class _Pool:
         self._died[seed] += 1
         if seed is None and self._died[seed] == TRIES:
             raise RuntimeError(
-                "Workers must live until they have built the model. "
-                f"Received: {TRIES} that died, the last one by {error}"
+                "Workers must survive building the model. "
+                f"Received: {TRIES} that died, the last one with {error}"
             ) from error
         return self._died[seed] < TRIES
 
@@ -166,7 +167,7 @@ def _connect(ray: Any, address: str | None) -> None:
 def _plan(
     ray: Any, resources: Resources | None, seeds: int
 ) -> tuple[Resources, int]:
-    """What an actor takes, and how many fit the cluster."""
+    """Returns what an actor takes, and how many actors fit the cluster."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if resources is None:
         gpus = any(node.get("GPU") for node in nodes)
@@ -180,7 +181,7 @@ def _plan(
     )
     if not fitting:
         raise ValueError(
-            "`resources` must be what a node of the cluster has. Received: "
+            "`resources` must fit on a node of the cluster. Received: "
             f"resources={dict(resources)}, with nodes of {nodes}"
         )
     return resources, min(seeds, fitting)
@@ -188,7 +189,7 @@ def _plan(
 
 def _actor(ray: Any, resources: Resources) -> Any:
     variables = {"KERAS_BACKEND": keras.backend.backend()}
-    # Without one of its own, a worker would see and use all GPUs.
+    # A worker without a GPU of its own would see and use all GPUs.
     if not resources.get("num_gpus"):
         variables["CUDA_VISIBLE_DEVICES"] = ""
     own = {k: v for k, v in resources.items() if k.startswith("num_")}

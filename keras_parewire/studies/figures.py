@@ -20,10 +20,10 @@ def plot_differences(
     A line shows the mean of each arm.
 
     Args:
-        found: Values by arm, metric and seed; first the reference.
-        labels: What metrics are called. Defaults to their names.
+        found: Values by arm, metric and seed, with the reference first.
+        labels: Titles for the metrics. Defaults to their names.
         colors: The color of each arm. Defaults to Matplotlib's.
-        unit: What follows the label of the axis. Defaults to nothing.
+        unit: Text after the label of the axis. Defaults to nothing.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -52,7 +52,7 @@ def plot_differences(
             f"{[arm for arm in found if any(found[arm].values())]}"
         )
     colors = colors or {arm: f"C{i}" for i, arm in enumerate(paired)}
-    # Not of `pyplot`, which would keep it.
+    # Not from `pyplot`, which would keep the figure.
     figure = Figure(figsize=(1 + 4 * len(metrics), 4), layout="constrained")
     for axis, metric in zip(
         figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True

@@ -1,4 +1,4 @@
-"""Reports in Markdown: tables, and a sentence for what each interval says."""
+"""Reports in Markdown: tables, and a sentence on what each interval says."""
 
 import math
 import numbers
@@ -33,8 +33,9 @@ def report(
 
     Args:
         rows: Rows as `Rows` yields them.
-        arms: The names of the arms, first the reference.
-        difference: A size, one for all metrics or by metric, or None.
+        arms: The names of the arms, with the reference first.
+        difference: One size for all metrics, a dict of sizes by metric, or
+            None.
     """
     found = columns(rows, arms)
     metrics = list(found[arms[0]])
@@ -80,7 +81,7 @@ def compare(
 def summary_table(
     found: Columns, rows: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """The lines of a table of all arms."""
+    """Returns the lines of a table of all arms."""
     metrics = list(next(iter(found.values())))
     lines = _header("arm", *metrics, "n", "failed")
     for arm, by_metric in found.items():
@@ -96,11 +97,11 @@ def comparison_table(
     labels: Mapping[str, str] | None = None,
     number: Format | None = None,
 ) -> list[str]:
-    """The lines of a table of comparisons.
+    """Returns the lines of a table of comparisons.
 
     Args:
         comparisons: As `compare` returns them.
-        labels: What metrics are called. Defaults to their names.
+        labels: Names for the metrics. Defaults to their names.
         number: Formats a difference without its sign. Defaults to four digits.
     """
     number = number or _number
@@ -137,13 +138,13 @@ def verdict(
     number: Format | None = None,
     unit: str = "",
 ) -> str:
-    """One sentence that the interval supports.
+    """Returns one sentence that the interval supports.
 
     Args:
-        item: A comparison, as `compare` returns them.
-        labels: What metrics are called. Defaults to their names.
+        item: One of the comparisons that `compare` returns.
+        labels: Names for the metrics. Defaults to their names.
         number: Formats a difference without its sign. Defaults to four digits.
-        unit: What follows a difference, as in `" points"`. Defaults to nothing.
+        unit: Text after a difference, as in `" points"`. Defaults to nothing.
     """
     number = number or _number
     what = f"in {(labels or {}).get(item['metric'], item['metric'])}"
@@ -168,12 +169,12 @@ def verdict(
 def power_sentence(
     found: Columns, item: Comparison, size: float | None = None
 ) -> str:
-    """One sentence on how many seeds a difference takes to be found.
+    """Returns one sentence on how many seeds it takes to find a difference.
 
     Args:
         found: Values by arm, metric and seed.
         item: A comparison of them.
-        size: The difference, or None for the one that the seeds there find.
+        size: The difference, or None for the one that the present seeds find.
     """
     one, other = (
         found[item[side]][item["metric"]] for side in ("arm", "reference")
@@ -202,7 +203,7 @@ def power_sentence(
 
 
 def table_row(*cells: Any) -> str:
-    """One line of a table."""
+    """Returns one line of a table."""
     return (
         f"| {' | '.join(str(c).replace('|', chr(92) + '|') for c in cells)} |"
     )
@@ -222,7 +223,7 @@ def _failures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
         "",
     ]
     for row in failed:
-        # In one line, whatever the exception says.
+        # The message of an exception may have several lines.
         error = " ".join(row["error"].split())
         error = error if len(error) <= 200 else f"{error[:200]}..."
         lines.append(f"- `{row['arm']}`, seed {row['seed']}: {error}")

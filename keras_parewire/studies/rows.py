@@ -1,9 +1,9 @@
 """The rows of a study: a folder with one file for each run.
 
-A file is written under another name and then renamed, so that it is there whole
-or not at all, on any system and from any number of processes. Its name tells
-its run, so that no run is there twice, and so that a listing of the folder
-tells which runs are missing.
+Each file is written under another name and then renamed, so that it exists
+whole or not at all, on any system and with any number of processes. Its name
+identifies its run, so that no run exists twice and a listing of the folder
+shows which runs are missing.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ class Rows:
     """The rows of one study.
 
     Args:
-        path: The study's folder. It is made when there is a row to write.
+        path: The study's folder, created when there is a row to write.
         arms: Descriptions of the arms by name.
         config: Description of the user's configuration.
     """
@@ -52,13 +52,13 @@ class Rows:
         return environment
 
     def begin(self, environment: Mapping[str, str]) -> None:
-        """Makes the folder, or checks that it is one of the same study."""
+        """Creates the folder, or checks that it belongs to the same study."""
         identity = {**self._identity, "environment": dict(environment)}
         known = self._load_identity()
         arms = identity["arms"]
         if known is not None:
             self._check_same(known, identity)
-            # A study may get more arms.
+            # Arms may be added to a study.
             arms = {**known["arms"], **arms}
         self._identity = identity
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ class Rows:
             _write(self.path / "study.json", whole)
 
     def runs(self) -> set[Run]:
-        """The runs that are there, by one listing of the folder."""
+        """Returns the runs that exist, by one listing of the folder."""
         return {run for run, _ in self._listing()}
 
     def add(self, row: Row) -> None:
@@ -102,7 +102,7 @@ class Rows:
             names = os.listdir(self._folder)
         except FileNotFoundError:
             return []
-        # Those with a dot are what killed processes have left.
+        # Names that start with a dot are drafts that killed processes left.
         return [
             (_run(name), name)
             for name in names
@@ -120,7 +120,7 @@ class Rows:
             differing = differences(found, expected)
             if differing:
                 raise ValueError(
-                    "A row must be of the study that it is read by. "
+                    "A row must belong to the study that reads it. "
                     f"Received: {path}, where {differing}"
                 )
             self._read[name] = row
@@ -140,7 +140,7 @@ class Rows:
         return None
 
     def _check_folder(self) -> None:
-        """Checks what is there, and takes over its environment."""
+        """Checks what the folder holds, and adopts its environment."""
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(
                 "`path` must be a folder, or not exist yet. "
@@ -152,7 +152,7 @@ class Rows:
             self._check_same(known, expected)
             self._identity = expected
         elif self.path.exists() and any(self.path.iterdir()):
-            # Also what another process is about to write right now.
+            # Look again: another process may be creating the study right now.
             if self._load_identity() is None and not self._folder.exists():
                 raise ValueError(
                     "`path` must be a study's folder, an empty one, or not "
@@ -178,7 +178,7 @@ class Rows:
 
 
 def differences(found: Any, expected: Any, name: str = "") -> str:
-    """Says in words what differs, or nothing."""
+    """Says in words what differs; empty if nothing does."""
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
         keys = [*found, *(key for key in expected if key not in found)]
         parts = [

@@ -22,15 +22,15 @@ from keras_parewire.models.weights import assign_all, check_model
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.studies.arms import Arm, initialize
 
-# Keeps what training draws apart from what the weights are drawn from.
+# Keeps the random numbers of training apart from those of the weights.
 _TRAINING = 0x747261696E
 
 
 class Outcome(NamedTuple):
-    """What one run has yielded.
+    """The outcome of one run.
 
     Attributes:
-        metrics: The numbers that training has returned; None if it failed.
+        metrics: The numbers that training returned; None if it failed.
         error: Why it failed, or None.
         seconds: How long training took.
     """
@@ -44,8 +44,8 @@ class Runner:
     """The model of one process.
 
     Args:
-        make_model: Returns a built model.
-        train: Trains a model; called with it and a seed.
+        make_model: Function that returns a built model.
+        train: Function `(model, seed)` that trains a model.
         arms: The arms by name.
     """
 
@@ -73,8 +73,8 @@ class Runner:
         optimizer = getattr(model, "optimizer", None)
         if optimizer is not None and not optimizer.built:
             optimizer.build(model.trainable_variables)
-        # What `reinitialize` leaves: the states of random layers, and of the
-        # optimizer its learning rate.
+        # What `reinitialize` keeps: the states of random layers and the
+        # optimizer's learning rate.
         weights = {id(variable) for variable in model.weights}
         state = [v for v in model.variables if id(v) not in weights]
         if optimizer is not None:
@@ -109,8 +109,8 @@ class Runner:
                 f"it was trained for the arm {arm!r}, seed={seed}"
             )
         if error is not None:
-            # Keras on JAX takes a model's variables away during `fit`, and does
-            # not give them back after an exception.
+            # On JAX, Keras takes a model's variables away during `fit` and does
+            # not return them after an exception.
             self._build()
             return Outcome(None, error, seconds)
         metrics = check_metrics(result)
@@ -122,7 +122,7 @@ class Runner:
 
 
 def check_metrics(result: Any) -> dict[str, float]:
-    """Returns what training has returned as a dict of floats."""
+    """Returns the result of training as a dict of floats."""
     if (
         not isinstance(result, Mapping)
         or not result
@@ -141,7 +141,7 @@ def check_metrics(result: Any) -> dict[str, float]:
 
 
 def find_environment(model: Any) -> dict[str, str]:
-    """What the numbers of a run depend on besides its configuration."""
+    """Returns what a run's numbers depend on besides its configuration."""
     backend = keras.backend.backend()
     return {
         "keras_parewire": version("keras_parewire"),
@@ -155,7 +155,7 @@ def find_environment(model: Any) -> dict[str, str]:
 
 
 def _device(model: Any) -> str:
-    # Each backend has its own class, and they agree on the name only.
+    # Each backend has its own class of device, and only the names agree.
     name = str(getattr(model.weights[0].value, "device", "")).lower()
     if "cuda" in name or "gpu" in name:
         return _gpu_name()
@@ -176,7 +176,7 @@ def _gpu_name() -> str:
 
 
 def _compilation(model: Any) -> tuple[Any, Any]:
-    """Objects of which `compile` makes new ones."""
+    """Returns objects that `compile` replaces with new ones."""
     if not getattr(model, "compiled", False):
         return None, None
     return model.optimizer, next(iter(model.metrics), None)
@@ -186,7 +186,7 @@ def _compilation(model: Any) -> tuple[Any, Any]:
 def _reseeded_fits(model: Any, seed: int) -> Iterator[None]:
     """Makes the first `fit` of a process draw the same as all others.
 
-    The first one looks at a batch to build the metrics, and so advances the
+    The first `fit` looks at a batch to build the metrics, which advances the
     random numbers that order the examples.
     """
     fit = model.fit

@@ -1,4 +1,4 @@
-"""What rows support: intervals, tests and how many seeds it takes."""
+"""What rows support: intervals, tests and the number of seeds needed."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 RESAMPLES = 9_999
-# Fewer give a variance ratio no interval worth its name.
+# With fewer seeds, the interval of a variance ratio means little.
 RATIO_MINIMUM = 5
 POWER = 0.8
 SIGNIFICANCE = 0.05
 
-# By arm, by metric, by seed.
+# Values by arm, then metric, then seed.
 Columns = dict[str, dict[str, dict[int, float]]]
 Comparison = dict[str, Any]
 
@@ -52,8 +52,8 @@ def compare_paired(
     Returns:
         A dict of `n` (the number of pairs), the mean `difference`, its
         `interval` of 95 % (paired bootstrap), `p` (Wilcoxon's signed-rank
-        test), the variance `ratio` and `ratio_interval`. What takes more seeds
-        is None. None if there are no pairs.
+        test), the variance `ratio` and `ratio_interval`. Entries that need more
+        seeds are None. Returns None if there are no pairs.
     """
     from scipy import stats
 
@@ -95,20 +95,20 @@ def compare_groups(one: Any, other: Any) -> Comparison:
 
 
 def seeds_needed(deviation: float, difference: float) -> int:
-    """How many pairs a difference takes to be found.
+    """Returns how many pairs it takes to find a difference.
 
     Args:
         deviation: Standard deviation of the paired differences.
         difference: The true mean difference, not 0.
 
     Returns:
-        The least number with which the t-test of paired differences, two-sided
-        on the 5 % level, finds it in 80 % of all studies.
+        The least number at which the t-test of paired differences, two-sided at
+        the 5 % level, finds it in 80 % of all studies.
     """
     size = abs(difference)
     if deviation == 0:
         return 2
-    # At least what the normal approximation asks for, so start there.
+    # The normal approximation gives a lower bound, so start there.
     least = math.floor(7.849 * (deviation / size) ** 2)
     count = max(2, least)
     while _power(count, size / deviation) < POWER:
@@ -117,7 +117,7 @@ def seeds_needed(deviation: float, difference: float) -> int:
 
 
 def detectable_difference(deviation: float, count: int) -> float:
-    """The difference that so many pairs find, in the sense of `seeds_needed`.
+    """Returns the difference that `count` pairs find, as in `seeds_needed`.
 
     Args:
         deviation: Standard deviation of the paired differences.
@@ -132,7 +132,7 @@ def detectable_difference(deviation: float, count: int) -> float:
 
 
 def _power(count: int, size: float) -> float:
-    """The power of the t-test at a difference of `size` deviations."""
+    """Returns the power of the t-test at a difference of `size` deviations."""
     from scipy import stats
 
     freedom, shift = count - 1, size * math.sqrt(count)
@@ -142,13 +142,13 @@ def _power(count: int, size: float) -> float:
 
 
 def _variance_ratio(one: np.ndarray, other: np.ndarray) -> dict[str, Any]:
-    """The ratio of two variances, resampled in pairs."""
+    """Returns the ratio of two variances, resampled in pairs."""
     if len(one) < 2 or not other.var():
         return {"ratio": None, "ratio_interval": None}
     ratio = float(one.var(ddof=1) / other.var(ddof=1))
     if len(one) < RATIO_MINIMUM:
         return {"ratio": ratio, "ratio_interval": None}
-    # A resample may be one seed many times, and have no variance.
+    # A resample may repeat a single seed, and so have no variance.
     least = 1e-12 * other.var()
 
     def statistic(a: Any, b: Any, axis: int) -> Any:
@@ -163,7 +163,7 @@ def _bootstrap(
     statistic: Callable[..., Any],
     paired: bool = False,
 ) -> list[float] | None:
-    """The percentile interval of 95 %, or None from a single seed."""
+    """Returns the 95 % percentile interval, or None for a single seed."""
     from scipy import stats
 
     if min(map(len, samples)) < 2:
@@ -176,7 +176,7 @@ def _bootstrap(
         n_resamples=RESAMPLES,
         # At most 80 MB at once, however many seeds there are.
         batch=max(1, 10**7 // len(samples[0])),
-        # One study, one report.
+        # The same study always gets the same report.
         rng=np.random.default_rng(0),
     ).confidence_interval
     return [float(interval.low), float(interval.high)]

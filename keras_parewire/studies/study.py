@@ -22,14 +22,14 @@ class Study:
 
     For each seed, the weights of every arm start from the same draw of the
     model's own initializers (`reinitialize` with this seed), and training draws
-    the same random numbers, so that the arms differ in nothing else. A run
-    depends only on its arm and its seed, not on the runs before it: its result
-    is the same in whichever order, process or machine of one kind it is run.
+    the same random numbers, so the arms differ in nothing else. A run depends
+    only on its arm and its seed, not on earlier runs: its result is the same in
+    any order, in any process and on any machine of the same kind.
 
-    Each run adds a file to the folder `path`. Killed at any moment, the same
-    call of `run` goes on with what is missing. A run whose training raises an
-    exception, or returns NaN or infinity, is kept with the error and shown in
-    the report; to run it again, delete its file.
+    Each run adds a file to the folder `path`. If the study is killed at any
+    moment, the same call of `run` continues with the missing runs. A run whose
+    training raises an exception, or returns NaN or infinity, is kept with the
+    error and shown in the report; to run it again, delete its file.
 
     Example:
 
@@ -54,22 +54,23 @@ class Study:
 
     Args:
         make_model: Function without arguments that returns a built model,
-            compiled if `train` needs it to be. It is called once in each
-            process, whose runs all reuse the model, and again after a run that
-            has raised an exception.
+            compiled if `train` needs it to be. Each process calls it once,
+            reuses the model for all its runs, and calls it again only after a
+            run that raised an exception.
         train: Function `(model, seed)` that trains the model and returns the
             numbers to compare, as a dict by name. It must not compile the
-            model. What it changes besides the weights, the optimizer and the
-            states of random layers stays changed for the next run.
+            model. Anything it changes besides the weights, the optimizer and
+            the states of random layers stays changed for the next run.
         arms: Dict from names to arms, the first of which is the reference that
             the others are compared with. An arm is None (the model's own
             initializers), a dict of keyword arguments for `rewire_model`, or a
             function `(model, seed)` that changes the weights.
-        path: Folder for the rows; it is made when needed.
+        path: Folder for the rows, created when needed.
         config: Dict of what else the results depend on, such as the number of
             epochs. Rows of different configurations do not mix. A function,
-            such as an arm, counts by its name only: if what it does changes,
-            change the configuration or the folder too. Defaults to None.
+            such as an arm, is recognized only by its name: if you change what
+            it does, change the configuration or the folder too. Defaults to
+            None.
 
     Raises:
         ValueError: If `path` holds another study or other files; the message
@@ -113,24 +114,24 @@ class Study:
         resources: Mapping[str, float] | None = None,
         verbose: int = 1,
     ) -> None:
-        """Trains what is missing, all arms of a seed one after the other.
+        """Trains the missing runs, all arms of a seed one after the other.
 
         On Ray, an actor for each GPU of the cluster (or each CPU, if it has no
         GPU) builds the model and gets one seed after the other with all its
-        arms. Only this process writes rows. The seed of a worker that dies goes
-        to another one, up to three times. The workers need this package and
+        arms. Only this process writes rows. If a worker dies, its seed goes to
+        another one, up to three times. The workers need this package and
         whatever modules `make_model` and `train` import, in the same versions;
         both functions, and the data they refer to, go to each node once.
 
         Args:
             seeds: Integers, 0 or more, each once.
-            shard: None, or `(i, n)` for the i-th of n parts of the seeds, i
-                from 0 to n - 1: the jobs of an array may all run at once on one
-                folder. Defaults to None.
+            shard: None, or `(i, n)` for the i-th of n parts of the seeds, with
+                i from 0 to n - 1: all jobs of an array may run on one folder at
+                once. Defaults to None.
             ray: Whether to spread the runs over a Ray cluster: the one that
-                `RAY_ADDRESS` names or that runs on this machine, else one that
-                is started for this call. Or the address of a cluster, which
-                must accept a connection within ten seconds. Defaults to False.
+                `RAY_ADDRESS` names or that runs on this machine, or else a new
+                one for this call. Or the address of a cluster, which must
+                accept a connection within ten seconds. Defaults to False.
             resources: What one actor on Ray takes, as in `{"num_cpus": 2}`.
                 Defaults to None: one GPU, or one CPU where there is no GPU.
             verbose: 0 for silence, 1 for a progress bar over the runs.
@@ -144,8 +145,8 @@ class Study:
                 not return a dict of numbers, or an argument is of the wrong
                 type.
             RuntimeError: If `train` compiles the model, or workers on Ray die
-                again and again.
-            ImportError: If Ray is asked for and not installed.
+                repeatedly.
+            ImportError: If `ray` is set but Ray is not installed.
             ConnectionError: If there is no Ray cluster at the address.
         """
         numbers = check_seeds(seeds)
@@ -159,8 +160,8 @@ class Study:
             )
         if resources is not None and ray is False:
             raise ValueError(
-                "`resources` are those of an actor on Ray, which must be asked "
-                f"for. Received: resources={resources!r}, ray=False"
+                "`resources` must come with `ray`, whose actors take them. "
+                f"Received: resources={resources!r}, ray=False"
             )
         done = self._rows.runs()
         missing = [
@@ -170,7 +171,7 @@ class Study:
         missing = [(seed, arms) for seed, arms in missing if arms]
         if not missing:
             return
-        # Before the bar, which shall not count it as a part of the first run.
+        # Before the bar, which would count building as part of the first run.
         runner = self._built_runner() if ray is False else None
         total = sum(len(arms) for _, arms in missing)
         bar = keras.utils.Progbar(total, unit_name="run") if verbose else None
@@ -200,7 +201,7 @@ class Study:
     def rows(self) -> list[dict[str, Any]]:
         """Returns a dict for each run, ordered by seed.
 
-        `pandas.DataFrame(study.rows())` is a table of them. A failed run has
+        `pandas.DataFrame(study.rows())` makes a table of them. A failed run has
         None for each metric, and the reason in `"error"`.
         """
         rows = list(self._rows)
@@ -237,12 +238,12 @@ class Study:
     def report(
         self, *, difference: float | Mapping[str, float] | None = None
     ) -> str:
-        """Returns what the rows show, and how surely, as Markdown.
+        """Returns what the rows show, and how certain it is, as Markdown.
 
-        Means of each arm, paired differences from the first arm with bootstrap
-        intervals of 95 %, Wilcoxon's signed-rank test, ratios of variances, a
-        sentence for each comparison, and how many seeds differences take to be
-        found. Needs `keras_parewire[study]`.
+        The report has means of each arm, paired differences from the first arm
+        with bootstrap intervals of 95 %, Wilcoxon's signed-rank test, ratios of
+        variances, a sentence for each comparison, and how many seeds it takes
+        to find a difference. Needs `keras_parewire[study]`.
 
         Args:
             difference: The size of a difference that would matter, one for all
@@ -300,7 +301,7 @@ class Study:
         own = (*_OWN_COLUMNS, *(self._rows.environment or ()))
         if set(names) & set(own):
             raise ValueError(
-                "The names that `train` returns must be others than "
+                "The names that `train` returns must not be any of "
                 f"{', '.join(own)}. Received: {names}"
             )
         if set(names) != set(self._metrics):
@@ -319,7 +320,7 @@ class Study:
 
 
 def check_seeds(seeds: Any) -> list[int]:
-    """Returns the seeds as a list, each a number of 0 or more, and once."""
+    """Returns the seeds as a list of distinct integers, 0 or more."""
     try:
         numbers = [operator.index(seed) for seed in seeds]
     except TypeError as error:
