@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
 
-# Of strengths and weights alike: negative ones blue, positive ones red.
+# For strengths and weights alike: negative ones blue, positive ones red.
 _COLORS = "coolwarm"
 # With more neurons, single connections can no longer be told apart.
 _MOST_NEURONS = 64
@@ -64,7 +64,7 @@ def plot_connections(
     Raises:
         ImportError: If Matplotlib is not installed.
         TypeError: If a kernel is not a tensor or an array of real numbers, or
-            `ax` is not Matplotlib axes, as many as there are kernels.
+            `ax` is not one Matplotlib `Axes` for each kernel.
         ValueError: If a kernel has too many neurons, a rank below 2, NaN or
             infinite weights, or is being traced, or if the shapes differ.
     """

@@ -57,8 +57,8 @@ def finite_matrix(kernel: Tensor, name: str = "kernel") -> np.ndarray:
 
     Raises:
         TypeError: If the kernel is not one tensor or array of real numbers.
-        ValueError: If its rank is below 2, a weight is NaN or infinite, or it
-            is being traced.
+        ValueError: If its rank is below 2, a weight is NaN or infinite, or the
+            kernel is being traced.
     """
     if isinstance(kernel, Sequence) and any(
         len(getattr(part, "shape", ())) > 1 for part in kernel

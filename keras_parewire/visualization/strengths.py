@@ -77,9 +77,8 @@ def plot_strength_variances(
     'strength variance'
 
     Args:
-        model_or_report: A `RewireReport`, of which the variances before and
-            after rewiring are plotted, or a built model or layer, of which the
-            present ones are.
+        model_or_report: A `RewireReport`, to plot its variances before and
+            after rewiring, or a built model or layer, to plot its current ones.
         ax: The Matplotlib axes to plot into. Defaults to a new figure's.
 
     Returns:
