@@ -6,7 +6,7 @@ Prints tables of ratios measured in one run, and writes them with the raw
 seconds to `benchmark-<backend>.json`, with a plot beside it. The baseline is
 the published sequential rule in NumPy with `Generator.choice`. A full run takes
 three to five minutes on two cores; `--quick`, with fewer and smaller kernels,
-less than one.
+takes less than one.
 """
 
 import argparse
@@ -45,7 +45,7 @@ STATUS = Path("/proc/self/status")
 
 
 def seconds(function, repeats=1):
-    """Returns the shortest time of several calls, the least disturbed one."""
+    """Returns the time of the fastest, least disturbed of several calls."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -86,7 +86,7 @@ def resnet50_shapes():
 
 
 def resnet50(quick):
-    """Times all kernels of a ResNet-50, first calls and conversions too."""
+    """Times all kernels of a ResNet-50, with first calls and conversions."""
     shapes = resnet50_shapes()[: 24 if quick else None]
     kernels = []
 
@@ -157,7 +157,7 @@ def small_kernels(quick):
 
 
 def in_new_process(shape):
-    """Runs `measure_memory` in a process that has used little memory yet."""
+    """Runs `measure_memory` in a process that has used little memory so far."""
     arguments = [sys.executable, __file__, "--measure", *shape]
     process = subprocess.run(
         list(map(str, arguments)), stdout=subprocess.PIPE, check=True
@@ -166,7 +166,7 @@ def in_new_process(shape):
 
 
 def status_bytes(field):
-    """Returns a memory size of this process, which only Linux tells.
+    """Returns a memory size of this process, which only Linux reports.
 
     `ru_maxrss` would be portable, but a new process inherits its parent's.
     """
@@ -348,7 +348,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.measure:
         return measure_memory(arguments.measure)
-    # The one that includes compilation goes first.
+    # The section that includes compilation goes first.
     sections = (resnet50, sort_bound, small_kernels, memory, blocks, stabilized)
     sections = (device_paths,) if arguments.gpu else sections
     progress = keras.utils.Progbar(len(sections), unit_name="table")

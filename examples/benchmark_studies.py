@@ -4,8 +4,8 @@
     python examples/benchmark_studies.py ray
 
 `rows` writes rows without training and shows whether their number matters.
-`ray` compares two workers on Ray with two processes that share a folder, by the
-rows per second between the first and the last of them, in turns.
+`ray` runs two workers on Ray and two processes that share a folder, in turns,
+and compares their rows per second, measured once both workers are warm.
 """
 
 import argparse
@@ -36,14 +36,14 @@ def make_model():
 
 
 def train(model, seed):
-    """Takes a second or so."""
+    """Trains for about a second; returns the loss."""
     targets = np.zeros((len(X), 256), "float32")
     history = model.fit(X, targets, epochs=10, verbose=0).history
     return {"loss": history["loss"][-1]}
 
 
 def measure_rows(path, count):
-    """Prints seconds per row, by thousands."""
+    """Prints the time per row for every thousand rows."""
     study = Study(make_model, train, arms=ARMS, path=path)
     study._rows.begin(Runner(make_model, train, ARMS).environment)
     outcome = Outcome({"loss": 0.5}, None, 0.0)
@@ -67,7 +67,7 @@ def measure_rows(path, count):
 
 
 def rate(path):
-    """Rows per second, from when both workers are warm."""
+    """Returns the rows per second once both workers are warm."""
     times = sorted(row.stat().st_mtime for row in path.glob("runs/*.json"))
     # The first run of a worker compiles.
     times = times[4:]
@@ -94,7 +94,7 @@ def run_ray(path, seeds):
 
 
 def main():
-    """Measures."""
+    """Runs the measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["rows", "ray", "shard"])
     parser.add_argument("shard", nargs="*")

@@ -1,4 +1,4 @@
-"""The command-line dialect that all examples share.
+"""The command-line conventions that all examples share.
 
 Lists are separated by commas (`--arms plain,rewired`), numbers may be ranges
 (`--seeds 0-4,7`), and files go to the folder of `--out`. The environment
@@ -20,7 +20,7 @@ _OUTPUT = Path(__file__).resolve().parents[1] / "output"
 
 
 def names(text: str) -> list[str]:
-    """Parses names separated by commas; keeps their order, each once."""
+    """Parses names separated by commas; keeps their order and drops repeats."""
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
         raise argparse.ArgumentTypeError(
@@ -31,7 +31,7 @@ def names(text: str) -> list[str]:
 
 
 def numbers(text: str) -> list[int]:
-    """Parses numbers and ascending ranges; keeps their order, each once.
+    """Parses numbers and ascending ranges; keeps their order and drops repeats.
 
     A range includes its last number: `0-2,5` is `[0, 1, 2, 5]`.
     """

@@ -13,7 +13,7 @@ network is in effect one channel wide.
 The script plots how alike the filters of each layer are after each epoch. By
 default it trains a small network on scikit-learn's digits, in under a minute on
 two cores. For the authors' network, use `--depth 16 --widen 10 --epochs 300
---data-dir DIR`, with CIFAR-10 as TensorFlow Datasets has prepared it in DIR.
+--data-dir DIR`, with CIFAR-10 prepared by TensorFlow Datasets in DIR.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def constnet(
         widen: Factor by which the widths of the stages exceed 16, 32 and 64.
         dropout: Rate in each residual branch; it breaks the symmetry.
         l2: Regularization of every weight, half of the authors' weight decay.
-        augment: Whether images are flipped and shifted by up to an eighth.
+        augment: Whether to flip images and shift them by up to an eighth.
     """
     if (depth - 4) % 3:
         raise ValueError(f"`depth` must be 3n + 4. Received: depth={depth}")
@@ -191,8 +191,8 @@ def load_data(folder):
 def learning_rate(epoch, epochs):
     """Returns the rate of the authors' long schedule.
 
-    It starts at 0.03 and drops to a fifth three times, in a shorter training
-    after the same fractions of its epochs.
+    It starts at 0.03 and drops to a fifth three times. A shorter training drops
+    it after the same fractions of its epochs.
     """
     drops = [epochs - round(epochs * left / 300) for left in (140, 80, 40)]
     return 0.03 * 0.2 ** sum(epoch >= drop for drop in drops)

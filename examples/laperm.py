@@ -7,19 +7,19 @@ r"""Trains by re-ordering initial weights (LaPerm), compared with plain Adam.
 By default three arms start from the same draw for the same seed: `adam`;
 `laperm`, which is Adam with a sync to a permutation of the initial weights at
 the end of each epoch (`LookaheadPermutation`); and `pa-laperm`, the same from a
-PA-rewired start. `sparse-laperm` starts from weights of which half are zero,
-and `shared-laperm` from kernels of one value and zeros (`laperm_pools.py`).
+PA-rewired start. `sparse-laperm` starts with half of the weights at zero, and
+`shared-laperm` with kernels of one value and zeros (`laperm_pools.py`).
 
 Each sync changes the weights, but not the moving statistics of batch
-normalization. So the test accuracy is measured three times: right before a
-sync, right after it, and after it with statistics that are re-estimated from
-training data, which the training then does not use. Nothing is selected by the
-test set.
+normalization. So the script measures the test accuracy three times: right
+before a sync, right after it, and after it with statistics that are
+re-estimated from training data. The training does not use these statistics, and
+nothing is selected by the test set.
 
-By default the data are scikit-learn's digits, and take about three minutes on
-two cores. `conv2` and `conv4` are the networks of Qiu and Suda (2020) for
-CIFAR-10, as TensorFlow Datasets has prepared it in DIR. Each finished run is a
-row of `laperm.csv` and is not repeated the next time.
+By default the script trains on scikit-learn's digits, which takes about three
+minutes on two cores. `conv2` and `conv4` are the networks of Qiu and Suda
+(2020) for CIFAR-10, which TensorFlow Datasets must have prepared in DIR. Each
+finished run is a row of `laperm.csv` and is not repeated the next time.
 
 These runs differ from the published ones in the scale of the pixels, here
 [0, 1] instead of 0 to 255, and in where dropout is applied, which the paper
@@ -145,8 +145,9 @@ def make_model(name, arm, seed):
 def reestimate_statistics(model, images):
     """Re-estimates the statistics of batch normalization from `images`.
 
-    As for averaged weights, the new ones are the means over all batches, each
-    passed through the model as in training, with dropout and augmentation.
+    As is usual for averaged weights, the new statistics are means over all
+    batches, each passed through the model as in training, with dropout and
+    augmentation.
     """
     normalization = [
         layer
@@ -166,7 +167,7 @@ def reestimate_statistics(model, images):
 class Watch(keras.callbacks.Callback):
     """Measures accuracies and times at the end of epochs, around the sync.
 
-    Place it before the callback that syncs, and its `after` behind.
+    Place it before the callback that syncs, and its method `after` behind that.
     """
 
     def __init__(self, images, test, progress):
@@ -192,13 +193,13 @@ class Watch(keras.callbacks.Callback):
         self.start = time.perf_counter()
 
     def after(self, batch, logs=None):
-        """Measures the synced weights, with both statistics."""
+        """Measures the synced weights, with old and re-estimated statistics."""
         if batch + 1 < self.params["steps"]:
             return
         self.sync_seconds += time.perf_counter() - self.start
         self.after_sync.append(self.measure())
-        # Restored, so that the training is the same as if nothing had been
-        # measured: they hold the states of dropout too.
+        # Saved and restored, so that measuring does not affect the training:
+        # these variables include the states of dropout.
         variables = self.model.non_trainable_variables
         values = [np.array(ops.convert_to_numpy(v)) for v in variables]
         reestimate_statistics(self.model, self.images)
@@ -259,7 +260,7 @@ def read_rows(path):
 
 
 def write_rows(path, rows):
-    """Writes all rows, so that a run that is cut off leaves no half of one."""
+    """Writes all rows, so that an interrupted run leaves no partial row."""
     part = path.with_name(f"{path.name}.part")
     with part.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -363,8 +364,8 @@ def main():
     arguments = parser.parse_args()
     if "laperm" not in arguments.arms or not COLORS.keys() >= {*arguments.arms}:
         parser.error(
-            f"--arms must be some of {','.join(COLORS)}, and laperm among "
-            f"them, which the figure is about. Received: {arguments.arms}"
+            f"--arms must be some of {','.join(COLORS)}, and include "
+            f"laperm, which the figure shows. Received: {arguments.arms}"
         )
     if arguments.model != "digits" and not arguments.data_dir:
         parser.error(f"--model {arguments.model} needs --data-dir")

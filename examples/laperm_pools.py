@@ -1,8 +1,8 @@
 """Sparse and single-value initial weights, as Qiu and Suda (2020) train them.
 
-Nothing holds the zeros during the training. But where `LookaheadPermutation`
-takes its pools from such a model, each sync brings them back: as many for each
-neuron, in other places.
+Nothing keeps the zeros during training. But if `LookaheadPermutation` takes its
+pools from such a model, each sync restores them: as many for each neuron, in
+other places.
 """
 
 import numpy as np
@@ -16,9 +16,9 @@ def random_prune(model, sparsity, seed, first_sparsity=0.2):
 
     Args:
         model: Built Keras model, changed in place.
-        sparsity: The probability of a weight to become zero, below 1.
+        sparsity: The probability that a weight becomes zero, below 1.
         seed: Integer. The same places are pruned on every backend.
-        first_sparsity: The most for the first kernel, the one that sees the
+        first_sparsity: The highest sparsity of the first kernel, which sees the
             data.
     """
     _check_share(sparsity, "sparsity")
@@ -36,7 +36,7 @@ def share_value(model, value, sparsity, seed):
     Args:
         model: Built Keras model, changed in place.
         value: The common value, finite and not zero.
-        sparsity: The probability of a weight to become zero, below 1.
+        sparsity: The probability that a weight becomes zero, below 1.
         seed: Integer. The same weights are zero on every backend.
     """
     _check_share(sparsity, "sparsity")

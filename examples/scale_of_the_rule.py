@@ -4,13 +4,13 @@
 
 The rule draws neurons with probabilities proportional to `P ** exponent`, with
 `P = strengths + abs(min(strengths)) + 1`. The constant 1 has the unit of a
-weight: the smaller the weights, the nearer the draw is to a plain shuffle. Two
-remedies are compared on square kernels of normal weights: a larger exponent,
-and another constant, an `offset` in units of the standard deviation (sd) of the
-strengths before rewiring. Another constant amounts to another unit of the
-weights, so that `rewire(kernel / offset)` has the effect without a change of
-the rule. Prints by what factor the strength variance falls: the mean over the
-draws and, in brackets, the least.
+weight: the smaller the weights, the closer the draw is to a plain shuffle. The
+script compares two remedies on square kernels of normal weights: a larger
+exponent, and another constant, an `offset` in units of the standard deviation
+(sd) of the strengths before rewiring. Changing the constant amounts to changing
+the unit of the weights, so `rewire(kernel / offset)` has the same effect
+without a change of the rule. Prints the factor by which the strength variance
+falls: the mean over the draws and, in brackets, the minimum.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def measure(width, deviation, draws):
         for name, (exponent, offset) in remedies.items():
             scale = deviation
             if offset is not None:
-                # In units of the offset, whatever the weights' own are.
+                # Expresses the weights in units of the offset.
                 scale = 1 / (offset * np.sqrt(before))
             rewired = rewire(kernel * scale, exponent=exponent, seed=draw)
             after = strength_variance(rewired) / scale**2
@@ -57,7 +57,8 @@ def main():
     titles = None
     for width in arguments.widths:
         for name in arguments.deviations:
-            # As he_normal and its kin scale: variance 1 / inputs here.
+            # Scaled by the fan, as `he_normal` does, here to a variance of
+            # 1 / inputs.
             deviation = width**-0.5 if name == "fan_in" else float(name)
             ratios = measure(width, deviation, arguments.draws)
             if titles is None:

@@ -4,9 +4,9 @@
 
 Prints the report of all kernels and the time taken, as a multiple of the time
 to rewire the bare kernels one by one. Plots the strength variances of all
-kernels, the strengths of the largest one, and the connections of a small one,
-which it also animates. The weights are random, so nothing is downloaded. Takes
-about 20 seconds on two cores on any backend.
+kernels, the strengths of the largest one, and the connections of a small extra
+kernel, whose rewiring it also animates. The weights are random, so nothing is
+downloaded. Takes about 20 seconds on two cores on any backend.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def draw_layer(kernel, rewired, path, figure_path):
 
 
 def seconds(function):
-    """Returns the shortest time of three calls, the least disturbed one."""
+    """Returns the time of the fastest, least disturbed of three calls."""
     times = []
     for _ in range(3):
         start = time.perf_counter()
@@ -69,7 +69,7 @@ def seconds(function):
 
 
 def print_times(model, report):
-    """Prints the time to rewire the model and, relatively, its kernels."""
+    """Prints the time to rewire the model, and its ratio to bare kernels."""
     kernels = [
         ops.copy(variable.value)
         for variable, row in zip(model.weights, report, strict=True)

@@ -101,7 +101,7 @@ class InitialWeights:
 
     @contextlib.contextmanager
     def _stabilized(self):
-        # The first candidate is the draw of the base: the arm stays paired.
+        # The first candidate is the draw of the base, so the arm stays paired.
         layers = kernel_layers(self.network)
         bases = [layer.kernel_initializer for layer in layers]
         try:
@@ -125,7 +125,7 @@ class InitialWeights:
 
     @functools.cached_property
     def ranking(self):
-        """The seeds of the candidates, the lowest strength variance first."""
+        """The seeds of the candidates, lowest strength variance first."""
         variances = []
         progress = keras.utils.Progbar(self.candidates, unit_name="candidate")
         for draw in range(self.candidates):
@@ -136,7 +136,7 @@ class InitialWeights:
 
 
 def kernel_layers(network):
-    """The layers whose kernels are rewired, from the input to the output.
+    """Returns the layers whose kernels are rewired, from input to output.
 
     Depthwise kernels are not among them: each of their channels has one output.
     """
@@ -147,9 +147,9 @@ def kernel_layers(network):
 def center(kernel):
     """Subtracts row and column means, and restores the standard deviation.
 
-    All strengths are then 0, up to rounding, and little else has changed: of
-    `n` inputs and `m` outputs, a share of about `1 / n + 1 / m` of the kernel's
-    variance was that of the means.
+    All strengths are then 0, up to rounding, and little else changes: with `n`
+    inputs and `m` outputs, the means account for a share of about
+    `1 / n + 1 / m` of the kernel's variance.
     """
     kernel = keras.ops.convert_to_numpy(kernel).astype("float64")
     matrix = kernel.reshape(-1, kernel.shape[-1])
@@ -164,20 +164,21 @@ def assign_sinusoidal(network):
         layer.kernel.assign(Sinusoidal()(layer.kernel.shape))
     for layer in network.layers:
         if isinstance(layer, keras.layers.DepthwiseConv2D):
-            # To them it is a grouped convolution with one input channel.
+            # The authors treat it as a grouped convolution with one input
+            # channel.
             initializer = Sinusoidal(input_axes=[0, 1], output_axes=[2, 3])
             layer.kernel.assign(initializer(layer.kernel.shape))
 
 
 def strength_moments(network):
-    """The mean strength variance and excess kurtosis over all kernels."""
+    """Returns the mean strength variance and excess kurtosis of all kernels."""
     variances, kurtoses = [], []
     for layer in kernel_layers(network):
         variances.append(strength_variance(layer.kernel))
         for side in strengths(layer.kernel):
             deviations = side - side.mean()
             spread = np.mean(deviations**2)
-            # Strengths that are equal up to rounding have none.
+            # Strengths that are equal up to rounding have no kurtosis.
             if spread > 1e-9:
                 kurtoses.append(np.mean(deviations**4) / spread**2 - 3)
     kurtosis = np.mean(kurtoses) if kurtoses else np.nan

@@ -11,7 +11,7 @@ SPLIT_SEED = 0
 
 
 class Data(NamedTuple):
-    """All images, their labels, and the split as numbers of images."""
+    """All images, their labels, and the split as indices of images."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -26,7 +26,7 @@ def load(data_dir=None):
 
     Args:
         data_dir: A directory in which tfds has prepared `cifar10`; nothing is
-            downloaded. None is tfds' own directory, which it fills at need.
+            downloaded. None for tfds' own directory, which it fills if needed.
 
     Returns:
         A `Data` of 45,000 train, 5,000 validation and 10,000 test images.
@@ -42,7 +42,7 @@ def load(data_dir=None):
                 f"download its own. Received: data_dir={str(data_dir)!r}"
             )
     images, labels = [], []
-    # Whole splits: slices of Parquet files are ignored.
+    # Reads whole splits: tfds ignores slices of Parquet files.
     for split in ("train", "test"):
         source = tfds.data_source(
             "cifar10", split=split, data_dir=data_dir, download=data_dir is None
@@ -54,7 +54,7 @@ def load(data_dir=None):
 
 
 def load_train_and_test(data_dir):
-    """Returns the images and labels of training and of test, undivided."""
+    """Returns (images, labels) of all training data and of the test data."""
     data = load(data_dir)
     first = data.test[0]
     return (

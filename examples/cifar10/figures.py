@@ -22,7 +22,7 @@ COLORS = {
     "lowest": "tab:olive",
     "highest": "tab:purple",
 }
-# Lower strength variances are those of strengths that rounding made differ.
+# Below this, the strengths of a kernel differ only by rounding.
 LEAST_VARIANCE = 1e-6
 
 

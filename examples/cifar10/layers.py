@@ -1,7 +1,7 @@
-"""What the networks of the CIFAR-10 study need and Keras does not have.
+"""Parts of the CIFAR-10 study's networks that Keras does not have.
 
-They are registered, and made from their configs again: that is how
-`keras_parewire.reinitialize` draws a layer's weights anew.
+They are registered and can be re-created from their configs: that is how
+`keras_parewire.reinitialize` draws new weights for a layer.
 """
 
 import keras
@@ -57,10 +57,10 @@ class ClassTokenAndPositions(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="cifar10")
 class LocalityAttention(layers.Layer):
-    """Attention without the diagonal, with a learned temperature a head.
+    """Attention without the diagonal, with a learned temperature per head.
 
-    It takes query, key and value side by side: the projections are layers of
-    their own, so that whatever looks for kernels finds them.
+    It takes query, key and value side by side. The projections are layers of
+    their own, so that functions that look for kernels find them.
     """
 
     def __init__(self, heads, **kwargs):
@@ -90,10 +90,11 @@ class LocalityAttention(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="cifar10")
 class ChannelsAsOutputs(keras.initializers.Initializer):
-    """Draws a depthwise kernel as that of the grouped convolution it is.
+    """Draws a depthwise kernel as the kernel of a grouped convolution.
 
-    Keras shapes it `(height, width, channels, 1)`, of which an orthogonal or
-    fan-scaled base makes weights that are `sqrt(channels)` times too small.
+    Its shape in Keras is `(height, width, channels, 1)`, for which an
+    orthogonal or fan-scaled base draws weights that are `sqrt(channels)` times
+    too small.
     """
 
     def __init__(self, base, seed=None):

@@ -1,8 +1,8 @@
 """The networks of the CIFAR-10 study, as plain Keras code.
 
 Each builder takes `base`, the name of the initializer of every kernel, and
-returns a model from (32, 32, 3) floats to 10 logits. A name, and no instance,
-lets each layer make an initializer of its own.
+returns a model from (32, 32, 3) floats to 10 logits. A name instead of an
+instance lets each layer make its own initializer.
 """
 
 from collections.abc import Callable
@@ -68,9 +68,10 @@ def sl_vit(base, patch=4, width=192, depth=9, heads=12, mlp_ratio=2):
     that of https://github.com/aanna0701/SPT_LSA_ViT for 32x32 images. Checked
     against `models/vit.py`, `models/SPT.py` and `models/create_model.py` there:
     four diagonal shifts by half a patch, one matrix without a bias for query,
-    key and value, a temperature a head that starts at 1 / sqrt(head size), the
-    masked diagonal, a class token, normally distributed positions, stochastic
-    depth of 0.1 in every block, and by formula the parameters.
+    key and value, a temperature per head that starts at 1 / sqrt(head size),
+    the masked diagonal, a class token, normally distributed positions,
+    stochastic depth of 0.1 in every block and, by formula, the number of
+    parameters.
     """
     inputs = keras.Input((32, 32, 3))
     x = ShiftedPatches(patch)(inputs)
@@ -99,7 +100,7 @@ def convmixer(base, width=256, depth=8, kernel_size=5, patch=2):
     Trockman & Kolter 2022 (https://arxiv.org/abs/2201.09792) in the CIFAR-10
     form of https://github.com/locuslab/convmixer-cifar10, `train.py`. Checked
     against it: the order of convolution, GELU and normalization, what the skip
-    connections span, biases, and by formula the parameters.
+    connections span, biases and, by formula, the number of parameters.
     """
 
     def activated(x):
@@ -139,7 +140,7 @@ def small_cnn(base):
 
 
 def mlp(base):
-    """Two hidden layers of 500, as far as we know the authors' MLP."""
+    """Two hidden layers of 500 units: as far as we know, the authors' MLP."""
     inputs = keras.Input((32, 32, 3))
     x = layers.Flatten()(inputs)
     for _ in range(2):
@@ -148,15 +149,15 @@ def mlp(base):
 
 
 class Recipe(NamedTuple):
-    """How a network is built and trained unless told otherwise.
+    """How a network is built and trained by default.
 
     Attributes:
         build: Function of the base that builds the network.
         base: Name of the initializer of every kernel.
-        learning_rate: The highest one.
-        weight_decay: That of AdamW.
-        warmup_epochs: Of the schedule `warmup`.
-        long_epochs: Length of the training that this schedule is the start of.
+        learning_rate: The highest learning rate.
+        weight_decay: Weight decay of AdamW.
+        warmup_epochs: Number of rising epochs in the schedule `warmup`.
+        long_epochs: Length of the long training that `warmup` starts.
     """
 
     build: Callable[[str], keras.Model]
@@ -167,9 +168,9 @@ class Recipe(NamedTuple):
     long_epochs: int = 100
 
 
-# The bases are those of the published results. How these networks were trained
-# is not known: rates, decays and epochs are those of the networks' sources (for
-# ConvMixer the command that its README recommends), or usual ones.
+# The bases are those of the published results. We do not know how the authors
+# trained these networks: rates, decays and epochs are those of the networks'
+# sources (for ConvMixer the command that its README recommends), or usual ones.
 RECIPES = {
     "resnet50": Recipe(resnet50, "he_normal", 1e-3, 5e-2),
     "sl_vit": Recipe(sl_vit, "orthogonal", 1e-3, 5e-2),

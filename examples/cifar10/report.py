@@ -3,7 +3,7 @@
     python examples/cifar10/report.py examples/results/cifar10-*.csv
 
 Writes `cifar10-report.md`, which it also prints, `.json` with all numbers, and
-three figures for each study to the folder of `--out`.
+the figures of each study to the folder of `--out`.
 """
 
 import argparse
@@ -33,7 +33,7 @@ PUBLISHED = {
         ("PA rewiring", "39.91±1.26", "39.16±1.31", "93.77±0.13", "93.95"),
     ),
 }
-# The fingerprint of the images and labels that a copy decodes to.
+# Fingerprints of copies whose images went through lossy compression.
 LOSSY = {"16a32a75c0fc"}
 
 

@@ -53,7 +53,7 @@ def read(path):
 
 
 def key(row):
-    """What may be in a file once only."""
+    """Returns what may be in a file only once."""
     return tuple(str(row[column]) for column in KEY)
 
 
@@ -81,7 +81,7 @@ def write_atomically(path, text):
 
 
 def _create(path):
-    """Makes the file with its header; a link never replaces another's."""
+    """Creates the file with its header; a link never replaces another file."""
     path = Path(path)
     if path.exists():
         return
@@ -104,7 +104,7 @@ def _locked(path):
 
 
 def _repair(file):
-    """Cuts off what a killed process has left of its last row."""
+    """Cuts off what a killed process left of its last row."""
     content = file.read()
     whole = content[: content.rfind(b"\n") + 1]
     file.truncate(len(whole))

@@ -21,7 +21,7 @@ from cifar10.data import SPLIT_SEED
 from cifar10.models import RECIPES
 from cifar10.trainer import ORDER_SEED, PADDING, Trainer, schedule
 
-# To be raised by whoever changes what a run computes or what its row holds.
+# Raise it when you change what a run computes or what its row holds.
 STUDY_VERSION = 2
 # What changes how a backend computes, besides its version.
 FLAGS = (
@@ -50,7 +50,7 @@ class Study:
         self.smoke = options.smoke
         policy = "mixed_bfloat16" if device == "gpu" else "float32"
         keras.config.set_dtype_policy(policy)
-        # All that changes a result: rows of different studies never mix.
+        # All that changes a result, since rows of different studies never mix.
         self.config = {
             "model": options.model,
             "base": options.base or self.recipe.base,
@@ -81,7 +81,7 @@ class Study:
         self.path = options.out / f"{stem}.csv"
 
     def missing(self, seeds, arms):
-        """The runs that the file does not hold, all arms of a seed together."""
+        """Returns the runs that the file lacks, all arms of a seed together."""
         done = set(map(rows.key, rows.read(self.path)))
         model = self.config["model"]
         return [
@@ -147,7 +147,7 @@ class Study:
 
     @functools.cached_property
     def weights(self):
-        """The one network; the seeds of its dropout are the same for all."""
+        """The one network; its dropout has the same seeds in every run."""
         keras.utils.set_random_seed(ORDER_SEED)
         network = self.recipe.build(self.config["base"])
         return InitialWeights(network, self.config["candidates"])
@@ -169,7 +169,7 @@ class Study:
                 rate, weight_decay=config["weight_decay"]
             )
 
-        # What costs least for a few steps; the compiled path is in it too.
+        # Eager is cheapest for a few steps; the small CNN tests compilation.
         eager = BACKEND == "tensorflow" and config["model"] != "small_cnn"
         return Trainer(
             self.weights.network,
@@ -204,7 +204,7 @@ def find_device():
 
 
 def thread_count():
-    """Returns how many threads the backend computes an operation with."""
+    """Returns how many threads the backend uses for one operation."""
     if BACKEND == "torch":
         import torch
 
@@ -220,8 +220,8 @@ def thread_count():
 
 
 def _cores():
-    # A container or `taskset` may allow fewer than there are, where the
-    # operating system can tell.
+    # A container or `taskset` may allow fewer cores than there are; not every
+    # operating system reports that.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()

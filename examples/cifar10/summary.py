@@ -9,7 +9,7 @@ METRICS = {
     "epoch_1_val_accuracy": "ep. 1 val. acc.",
     "test_accuracy": "test acc.",
 }
-# Arms to be compared with another one than the base.
+# Arms to compare with an arm other than the base.
 PAIRS = (
     ("pa", "shuffled"),
     ("pa", "centered"),
@@ -17,7 +17,7 @@ PAIRS = (
     ("pa_centered", "centered"),
     ("pa_sinusoidal", "sinusoidal"),
 )
-# Fewer give a variance ratio no interval worth its name.
+# With fewer seeds, the interval of a variance ratio means little.
 RATIO_MINIMUM = 5
 RESAMPLES = 9_999
 
@@ -47,7 +47,7 @@ _UNPAIRED = ("lowest", "highest")
 
 
 def _adjust(comparisons):
-    """Adds p-values that are corrected for their number, as by Holm (1979)."""
+    """Adds p-values corrected for their number by the method of Holm (1979)."""
     tested = [item for item in comparisons if item["p"] is not None]
     largest = 0.0
     for place, item in enumerate(sorted(tested, key=lambda item: item["p"])):
@@ -79,7 +79,7 @@ def compare_paired(arms, arm, reference, metric):
     differences = one - other
     p = None
     if len(seeds) > 1:
-        # Nothing differs: what the test cannot say, and needs not.
+        # The test is not defined where nothing differs.
         p = float(stats.wilcoxon(differences).pvalue) if any(differences) else 1
     return _comparison(
         arm,
@@ -116,7 +116,7 @@ def _comparison(arm, reference, metric, **found):
 
 
 def verdict(item):
-    """One sentence that the interval supports."""
+    """Returns one sentence that the interval supports."""
     what = f"in {METRICS[item['metric']]}"
     n = f"n = {item['n']}"
     arm, reference = f"`{item['arm']}`", f"`{item['reference']}`"
@@ -147,7 +147,7 @@ def _mean_difference(one, other, axis):
 
 
 def _ratio(one, other):
-    """The ratio of two variances, resampled in pairs."""
+    """Returns the ratio of two variances, resampled in pairs."""
     nothing = {"ratio": None, "ratio_interval": None}
     if len(one) < 2 or not other.var():
         return nothing
@@ -159,13 +159,13 @@ def _ratio(one, other):
 
 
 def _variance_ratio(one, other, axis):
-    # A resample may be one seed many times, and have no variance.
+    # A resample may repeat a single seed, and so have no variance.
     least = 1e-12
     return (one.var(axis) + least) / (other.var(axis) + least)
 
 
 def _bootstrap(samples, statistic, paired=False):
-    """The percentile interval of 95 %, or None from a single seed."""
+    """Returns the 95 % percentile interval, or None for a single seed."""
     if min(map(len, samples)) < 2:
         return None
     interval = stats.bootstrap(

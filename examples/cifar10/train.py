@@ -9,7 +9,7 @@ differ. With `--vary-order` the order and the augmentation follow the seed, and
 are still the same for all arms. Each run adds a row to
 `<out>/cifar10-<model>-<config>.csv`. If a study is interrupted, the same
 command resumes it; another configuration gets a file of its own. `report.py`
-reads the rows. `--smoke` trains every network for a moment on made-up images.
+reads the rows. `--smoke` briefly trains every network on made-up images.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def parse_arguments():
 
 
 def run_study(study, seeds, arms):
-    """Trains what is missing, with a bar over all its epochs."""
+    """Trains the missing runs, with a progress bar over all their epochs."""
     runs = study.missing(seeds, arms)
     done = len(seeds) * len(arms) - len(runs)
     print(f"{study.path}: {done} runs are there, {len(runs)} are missing.")
@@ -108,7 +108,7 @@ def run_study(study, seeds, arms):
 
 
 def main():
-    """Runs a study, or a smoke test of all."""
+    """Runs a study, or a smoke test of all networks."""
     parser, arguments = parse_arguments()
     if not arguments.smoke:
         try:

@@ -1,4 +1,4 @@
-"""Trains one network again and again without compiling it again."""
+"""Trains one network many times, but compiles it only once."""
 
 import math
 import time
@@ -14,12 +14,12 @@ SCHEDULES = ("constant", "cosine", "onecycle", "warmup")
 MEAN = (0.4914, 0.4822, 0.4465)
 DEVIATION = (0.2470, 0.2435, 0.2616)
 # The order of the images, the augmentation and the dropout have one seed for
-# all runs, so that only the weights differ, unless the order is to vary.
+# all runs, so that only the weights differ, except with `--vary-order`.
 ORDER_SEED = 0
 
 
 class OnDevice(keras.Model):
-    """A network fed with numbers of images that live on its device.
+    """A network whose inputs are indices of images that are on its device.
 
     The images are a weight of this model, not of the network, and are
     gathered, augmented and normalized within the compiled step.
@@ -73,9 +73,9 @@ def schedule(name, learning_rate, steps, warmup_steps=0, long_steps=0):
 
     Args:
         name: One of `SCHEDULES`. `warmup` is the start of a long training: a
-            linear rise from near 0, which `steps` may end in the middle of, and
-            a cosine after that.
-        learning_rate: The highest one.
+            linear rise from near 0, in the middle of which `steps` may end, and
+            then a cosine.
+        learning_rate: The highest learning rate.
         steps: Number of steps of the run.
         warmup_steps: Number of steps in which `warmup` rises.
         long_steps: Number of steps of the long training that `warmup` starts.
@@ -106,11 +106,13 @@ class Trainer:
     Args:
         network: A built model from images to logits.
         data: A `data.Data`.
-        epochs: Of each run.
-        batch_size: Of training; what is left of an epoch is dropped.
-        optimizer: A function of the number of steps in an epoch that makes the
-            optimizer.
-        run_eagerly: Without compilation, for smoke tests of large networks.
+        epochs: Number of epochs of each run.
+        batch_size: Batch size of training; the remainder of an epoch is
+            dropped.
+        optimizer: A function that takes the number of steps in an epoch and
+            returns the optimizer.
+        run_eagerly: Whether to run without compilation, for smoke tests of
+            large networks.
     """
 
     def __init__(
@@ -125,7 +127,7 @@ class Trainer:
                 f"`batch_size` must be at most {len(data.train)}, the number "
                 f"of training images. Received: batch_size={batch_size}"
             )
-        # Divides both sets, so that one shape is compiled.
+        # Divides both sets, so that only one shape is compiled.
         self.eval_batch_size = math.gcd(
             len(data.validation), len(data.test), 500
         )
@@ -154,7 +156,7 @@ class Trainer:
 
     def restore(self, order_seed=ORDER_SEED):
         """Resets everything but the trainable weights."""
-        # PyTorch's plain dropout takes from its global generator.
+        # PyTorch's plain dropout draws from its global generator.
         keras.utils.set_random_seed(ORDER_SEED)
         for variable, value in self._state:
             variable.assign(value)
@@ -187,15 +189,15 @@ class Trainer:
             labels[order],
             batch_size=self.batch_size,
             epochs=self.epochs,
-            # Not a shuffled epoch each: all epochs' orders are one array.
+            # The orders of all epochs are one array, already shuffled.
             steps_per_epoch=self.steps,
             shuffle=False,
             validation_data=(validation, labels[validation]),
             validation_batch_size=self.eval_batch_size,
             callbacks=[
                 keras.callbacks.LambdaCallback(
-                    # Not before: the first `fit` also builds the metrics,
-                    # which on PyTorch takes from the global generator.
+                    # Not earlier: the first `fit` also builds the metrics,
+                    # which on PyTorch draws from the global generator.
                     on_train_begin=lambda logs: self.restore(order_seed),
                     on_epoch_end=lambda epoch, logs: after_epoch(),
                 )
@@ -230,7 +232,7 @@ class Trainer:
 
 
 def epoch_orders(train, epochs, length, seed=ORDER_SEED):
-    """The images of all epochs, a new permutation each, in one array."""
+    """Returns the images of all epochs in one array, each epoch permuted."""
     generator = np.random.default_rng(seed)
     return np.concatenate(
         [generator.permutation(train)[:length] for _ in range(epochs)]
