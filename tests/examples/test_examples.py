@@ -27,7 +27,6 @@ def test_benchmark_measures_memory():
     assert 2 < measured["kernels"] < 4
 
 
-@pytest.mark.slow
 def test_scale_of_the_rule():
     arguments = ["--widths", "64", "--deviations", "0.004,fan_in"]
     rows = run("scale_of_the_rule.py", *arguments, "--draws", 2).splitlines()
@@ -38,6 +37,11 @@ def test_scale_of_the_rule():
     assert float(small["exponent 1"]) < 2 < 4 < float(large["exponent 1"])
     assert small["offset 1 sd"] == large["offset 1 sd"]
     assert float(small["offset 1 sd"]) > 4
+
+
+@pytest.mark.backend("jax")
+def test_benchmark_of_sharded_kernels():
+    assert "round 0: single device" in run("benchmark_sharded.py", "--rounds=1")
 
 
 def test_quickstart(tmp_path):
