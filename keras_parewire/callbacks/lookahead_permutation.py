@@ -143,7 +143,7 @@ class LookaheadPermutation(keras.callbacks.Callback):
         self.layers = layers
         self.include_bias = include_bias
         self.sync_at_end = sync_at_end
-        self.pools_path = (
+        self.pools_path: Path | None = (
             None if pools_path is None else check_pools_path(pools_path)
         )
         # The weights to re-order and their pools; empty before the first fit.
@@ -245,7 +245,7 @@ class LookaheadPermutation(keras.callbacks.Callback):
                     "The initial weights must be taken before the model is "
                     "trained. To resume a training, give `pools_path` in its "
                     "first run and in this one; to start from the present "
-                    "weights, compile the model anew. "
+                    "weights, compile the model again. "
                     f"{self._received(model, steps)}"
                 )
             pools = current

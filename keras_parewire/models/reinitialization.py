@@ -41,7 +41,7 @@ def reinitialize(
     seed: Seed = None,
     layers: Selection = None,
 ) -> None:
-    """Draws every weight of a built model anew from its own initializer.
+    """Redraws every weight of a built model from its own initializer.
 
     All weights change in place, as if the model had just been built: kernels,
     biases, normalization statistics and all others. Compiled functions stay
@@ -271,5 +271,5 @@ def _new_optimizer_state(
         "An optimizer must have been built for the trainable weights of the "
         "model, or of one layer in it, for its state to be reset. Received: "
         f"optimizer={optimizer.name!r} with {len(optimizer.variables)} "
-        "variables, which fit neither. Compile the model anew"
+        "variables, which fit neither. Compile the model again"
     )

@@ -128,7 +128,7 @@ def check_no_steps(model: keras.Model | keras.layers.Layer) -> None:
             "The weights of `model` must not have been trained, since it would "
             "lose what it has learned. To train it from new weights, first "
             "call `reinitialize` on all of it; to change the trained weights "
-            f"nevertheless, compile it anew. Received: model={model.name!r} "
+            f"nevertheless, compile it again. Received: model={model.name!r} "
             f"after {steps} optimizer steps"
         )
 

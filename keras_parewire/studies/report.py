@@ -219,7 +219,7 @@ def _failures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
         return []
     lines = [
         "",
-        f"Failed runs, which the means are without: {len(failed)}.",
+        f"Failed runs, not in the means: {len(failed)}.",
         "",
     ]
     for row in failed:

@@ -172,7 +172,7 @@ def test_report_of_failed_runs_only():
     rows = rows_of(made_up(seeds=2))
     rows = [{**row, "metrics": None, "error": "x" * 999} for row in rows]
     text = reports.report(rows, ["plain", "pa"])
-    assert "Failed runs, which the means are without: 4." in text
+    assert "Failed runs, not in the means: 4." in text
     assert max(map(len, text.splitlines())) < 300
 
 

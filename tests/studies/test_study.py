@@ -323,7 +323,7 @@ def test_failed_runs_are_kept_and_shown(make_study, failure):
         else f"Not finite: loss is {failure}"
     )
     assert f"`plain`, seed 1: {expected}" in text
-    assert "Failed runs, which the means are without: 2." in text
+    assert "Failed runs, not in the means: 2." in text
     assert "| 3 | 1 |" in text
     study.run(range(4), verbose=0)
     assert len(study.rows()) == 8
