@@ -3,6 +3,7 @@
 import math
 import os
 import warnings
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import keras
