@@ -8,6 +8,7 @@ from typing import Any
 from keras_parewire.studies.statistics import (
     Columns,
     Comparison,
+    adjust,
     columns,
     compare_paired,
     detectable_difference,
@@ -17,9 +18,9 @@ from keras_parewire.studies.statistics import (
 
 NOTES = """\
 Means ± standard deviation over n seeds. Differences are paired by seed, with
-bootstrap percentile intervals of 95 % and Wilcoxon's signed-rank test. With
-many comparisons some intervals miss 0 by chance: neither they nor the p-values
-are corrected for their number."""
+bootstrap percentile intervals of 95 % and Wilcoxon's signed-rank test. The
+intervals are not corrected for the number of comparisons: some miss 0 by
+chance. p (Holm) is corrected for all comparisons of a metric."""
 
 Format = Callable[[float], str]
 
@@ -75,7 +76,7 @@ def compare(
             if item is not None:
                 names = {"arm": arm, "reference": reference, "metric": metric}
                 comparisons.append({**names, **item})
-    return comparisons
+    return adjust(comparisons)
 
 
 def summary_table(
@@ -110,18 +111,19 @@ def comparison_table(
         "metric",
         "difference, 95 % interval",
         "p",
+        "p (Holm)",
         "variance ratio, 95 % interval",
         "n",
     )
     for item in comparisons:
-        ratio = item["ratio"]
+        ratio, p_values = item["ratio"], (item["p"], item["p_holm"])
         lines.append(
             table_row(
                 f"{item['arm']} - {item['reference']}",
                 (labels or {}).get(item["metric"], item["metric"]),
                 _signed(item["difference"], number)
                 + _interval(item["interval"], number),
-                "" if item["p"] is None else f"{item['p']:.2g}",
+                *("" if p is None else f"{p:.2g}" for p in p_values),
                 ""
                 if ratio is None
                 else f"{ratio:.2f}"

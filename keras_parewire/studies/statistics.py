@@ -1,7 +1,8 @@
 """What rows support: intervals, tests and the number of seeds needed."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,30 @@ def compare_groups(one: Any, other: Any) -> Comparison:
         "ratio": None,
         "ratio_interval": None,
     }
+
+
+def adjust(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """Corrects p-values for the number of comparisons of a metric (Holm, 1979).
+
+    Args:
+        comparisons: As of `compare_paired` or `compare_groups`, each with its
+            `metric`.
+
+    Returns:
+        The same comparisons in their order, each with `p_holm`, which is None
+        where `p` is.
+    """
+    adjusted = [{**item, "p_holm": None} for item in comparisons]
+    largest: dict[str, float] = {}
+    tested = [item for item in adjusted if item["p"] is not None]
+    left = Counter(item["metric"] for item in tested)
+    for item in sorted(tested, key=lambda item: item["p"]):
+        metric = item["metric"]
+        # A larger p is never adjusted to less than a smaller one.
+        p = max(largest.get(metric, 0.0), item["p"] * left[metric])
+        largest[metric], item["p_holm"] = p, min(p, 1.0)
+        left[metric] -= 1
+    return adjusted
 
 
 def seeds_needed(deviation: float, difference: float) -> int:

@@ -241,9 +241,10 @@ class Study:
         """Returns what the rows show, and how certain it is, as Markdown.
 
         The report has means of each arm, paired differences from the first arm
-        with bootstrap intervals of 95 %, Wilcoxon's signed-rank test, ratios of
-        variances, a sentence for each comparison, and how many seeds it takes
-        to find a difference. Needs `keras_parewire[study]`.
+        with bootstrap intervals of 95 %, Wilcoxon's signed-rank test (also
+        corrected for the number of comparisons of a metric, as by Holm), ratios
+        of variances, a sentence for each comparison, and how many seeds it
+        takes to find a difference. Needs `keras_parewire[study]`.
 
         Args:
             difference: The size of a difference that would matter, one for all

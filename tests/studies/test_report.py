@@ -87,6 +87,30 @@ def test_groups_by_hand():
     assert item["n"] == "3 + 4"
 
 
+def test_correction_for_the_number_of_comparisons():
+    # By hand, as in R: p.adjust(c(0.02, 0.01, 0.03, 0.9), "holm").
+    plain = {"x": [0.02, 0.01, 0.03, 0.9], "y": [0.04, None]}
+    items = [
+        {"metric": metric, "p": p} for metric, ps in plain.items() for p in ps
+    ]
+    adjusted = statistics.adjust(items)
+    assert [item["metric"] for item in adjusted] == [*"xxxxyy"]
+    holm = [item["p_holm"] for item in adjusted]
+    np.testing.assert_allclose(holm[:5], [0.06, 0.04, 0.06, 0.9, 0.04])
+    assert holm[5] is None
+    ones = statistics.adjust([{"metric": "x", "p": 0.7}] * 3)
+    assert [item["p_holm"] for item in ones] == [1, 1, 1]
+
+
+def test_report_has_the_corrected_values():
+    found = {**made_up(), "other": made_up(noise=0.5)["pa"]}
+    items = reports.compare(found)
+    assert [item["p_holm"] for item in items] == [2 * 2 / 2**8] * 2
+    text = reports.report(rows_of(found), list(found))
+    assert "| p | p (Holm) |" in text
+    assert "| 0.0078 | 0.016 |" in text
+
+
 @pytest.mark.parametrize("difference", [0.3, 0.5, 1.0, -1.0, 3.0])
 def test_seeds_needed_are_the_least_with_that_power(difference):
     count = statistics.seeds_needed(1.0, difference)
