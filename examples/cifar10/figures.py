@@ -3,7 +3,9 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from cifar10.summary import METRICS, compare_paired
+from cifar10.summary import METRICS, UNPAIRED, percentages
+from keras_parewire.studies.figures import plot_differences
+from keras_parewire.studies.report import compare
 
 COLORS = {
     "base": "tab:gray",
@@ -85,39 +87,16 @@ def draw_curves(arms):
 
 def draw_differences(arms):
     """Each seed's difference from the base, as a dot; the mean as a line."""
-    paired = {
-        arm: sorted(set(rows) & set(arms.get("base", {})))
-        for arm, rows in arms.items()
-        if arm not in ("base", "lowest", "highest")
-    }
-    paired = {arm: seeds for arm, seeds in paired.items() if seeds}
-    if not paired:
+    found = _paired(arms)
+    if not found:
         return None
-    figure, axes = plt.subplots(
-        1, len(METRICS), figsize=(13, 4), layout="constrained"
+    names = {arm: arm.replace("_", "\n") for arm in found}
+    return plot_differences(
+        {names[arm]: metrics for arm, metrics in found.items()},
+        labels=METRICS,
+        colors={names[arm]: COLORS[arm] for arm in found},
+        unit=" in points",
     )
-    for axis, (metric, label) in zip(axes, METRICS.items(), strict=True):
-        axis.axhline(0, color="black", linewidth=0.8)
-        for place, (arm, seeds) in enumerate(paired.items()):
-            values = 100 * np.array(
-                [
-                    arms[arm][seed][metric] - arms["base"][seed][metric]
-                    for seed in seeds
-                ]
-            )
-            across = place + np.linspace(-0.25, 0.25, len(values) + 2)[1:-1]
-            axis.plot(across, values, ".", color=COLORS[arm], alpha=0.7)
-            axis.hlines(
-                values.mean(), place - 0.35, place + 0.35, COLORS[arm], lw=2
-            )
-        axis.set(title=label, ylabel="difference from base in points")
-        names = [
-            f"{arm.replace('_', chr(10))}\nn = {len(seeds)}"
-            for arm, seeds in paired.items()
-        ]
-        axis.set_xticks(range(len(names)), names, fontsize="small")
-        axis.set_xlim(-0.6, len(names) - 0.4)
-    return figure
 
 
 def draw_effects(arms):
@@ -125,38 +104,33 @@ def draw_effects(arms):
 
     Bars are bootstrap intervals of 95 %.
     """
-    # The seeds of `lowest` and `highest` are not those of the base.
-    found = [
-        arm
-        for arm in arms
-        if arm not in ("base", "lowest", "highest")
-        and set(arms[arm]) & set(arms.get("base", {}))
-    ]
+    found = _paired(arms)
     if not found:
         return None
     figure, axes = plt.subplots(
         1, len(METRICS), figsize=(13, 4), layout="constrained"
     )
-    for axis, (metric, label) in zip(axes, METRICS.items(), strict=True):
+    by_metric = dict(zip(METRICS, axes, strict=True))
+    for item in compare(found):
+        arm = item["arm"]
+        variances = [row["strength_variance"] for row in arms[arm].values()]
+        low, high = item["interval"] or [item["difference"]] * 2
+        by_metric[item["metric"]].errorbar(
+            max(np.mean(variances), LEAST_VARIANCE),
+            item["difference"],
+            [[item["difference"] - low], [high - item["difference"]]],
+            fmt="o",
+            color=COLORS[arm],
+            label=arm,
+        )
+    for metric, axis in by_metric.items():
         axis.axhline(0, color="black", linewidth=0.8)
-        for arm in found:
-            variances = [row["strength_variance"] for row in arms[arm].values()]
-            item = compare_paired(arms, arm, "base", metric)
-            low, high = item["interval"] or [item["difference"]] * 2
-            axis.errorbar(
-                max(np.mean(variances), LEAST_VARIANCE),
-                item["difference"],
-                [[item["difference"] - low], [high - item["difference"]]],
-                fmt="o",
-                color=COLORS[arm],
-                label=arm,
-            )
         axis.set(
             xscale="log",
             xlim=(LEAST_VARIANCE / 2, None),
             xlabel=f"mean strength variance (at least {LEAST_VARIANCE:g})",
             ylabel="difference from base in points",
-            title=label,
+            title=METRICS[metric],
         )
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right")
     return figure
@@ -191,3 +165,14 @@ def draw_strengths(arms):
         *axes[0, 0].get_legend_handles_labels(), loc="outside right upper"
     )
     return figure
+
+
+def _paired(arms):
+    """The accuracies of the base and of the arms that share seeds with it."""
+    base = arms.get("base", {})
+    paired = [
+        arm
+        for arm, rows in arms.items()
+        if arm not in ("base", *UNPAIRED) and set(rows) & set(base)
+    ]
+    return percentages({arm: arms[arm] for arm in ("base", *paired) if paired})

@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from command_line import output_folder
 
 from cifar10 import figures, rows
-from cifar10.summary import METRICS, summarize
+from cifar10.summary import METRICS, STYLE, summarize
+from keras_parewire.studies.report import comparison_table, table_row
 
 # https://github.com/scabini/PArewiring_weights: 100 models each.
 PUBLISHED = {
@@ -88,9 +89,9 @@ def table(config, summary):
         name = f"{config['base']}, plain" if arm == "base" else arm
         cells = [_spread(values[metric]) for metric in METRICS]
         best = f"{values['test_accuracy']['max']:.2f}"
-        lines.append(_row(name, *cells, best, values["n"]))
+        lines.append(table_row(name, *cells, best, values["n"]))
     for name, *cells in PUBLISHED.get(config["model"], ()):
-        lines.append(_row(f"paper: {name}", *cells, 100))
+        lines.append(table_row(f"paper: {name}", *cells, 100))
     return lines
 
 
@@ -100,37 +101,11 @@ def _spread(values):
     return f"{values['mean']:.2f}±{values['sd']:.2f}"
 
 
-def _row(*cells):
-    return f"| {' | '.join(map(str, cells))} |"
-
-
 def comparisons(summary):
     """Returns the lines of the table of differences, and the verdicts."""
-    lines = [
-        "| comparison | metric | difference, 95 % interval | p | p (Holm) "
-        "| variance ratio, 95 % interval | n |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for item in summary["comparisons"]:
-        lines.append(
-            _row(
-                f"{item['arm']} - {item['reference']}",
-                METRICS[item["metric"]],
-                f"{item['difference']:+.2f}{_interval(item['interval'])}",
-                "" if item["p"] is None else f"{item['p']:.2g}",
-                "" if item["p"] is None else f"{item['p_holm']:.2g}",
-                ""
-                if item["ratio"] is None
-                else f"{item['ratio']:.2f}{_interval(item['ratio_interval'])}",
-                item["n"],
-            )
-        )
-    verdicts = [f"- {item['verdict']}" for item in summary["comparisons"]]
-    return [*lines, "", *verdicts]
-
-
-def _interval(pair):
-    return "" if pair is None else f" [{pair[0]:.2f}, {pair[1]:.2f}]"
+    items = summary["comparisons"]
+    verdicts = [f"- {item['verdict']}" for item in items]
+    return [*comparison_table(items, **STYLE), "", *verdicts]
 
 
 def report(config, device, summary):

@@ -792,6 +792,38 @@ def test_highest_against_lowest(tmp_path):
     assert item["n"] == "3 + 4"
 
 
+def test_committed_report_is_that_of_the_committed_rows(tmp_path, monkeypatch):
+    results = EXAMPLES / "results"
+    paths = sorted(map(str, results.glob("cifar10-*.csv")))
+    assert len(paths) == 2
+    monkeypatch.setattr(cifar10.report.figures, "draw", lambda *args: None)
+    arguments = ["report.py", *paths, "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    cifar10.report.main()
+    name = "cifar10-report"
+    text = (results / f"{name}.md").read_text()
+    assert (tmp_path / f"{name}.md").read_text() == text
+    found, expected = (
+        json.loads((folder / f"{name}.json").read_text())
+        for folder in (tmp_path, results)
+    )
+    assert_near(found, expected)
+
+
+def assert_near(found, expected):
+    """Asserts that JSON is the same, but for the rounding of numbers."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        found, expected = list(found.values()), list(expected.values())
+    if isinstance(expected, list):
+        for one, other in zip(found, expected, strict=True):
+            assert_near(one, other)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    else:
+        assert found == expected
+
+
 @pytest.mark.parametrize(
     "accuracies",
     [
