@@ -132,7 +132,20 @@ def test_keras_must_be_new_enough(version, accepted):
     assert process.returncode == 1
 
 
-@pytest.mark.parametrize("name", MODULES)
+# They build a MobileNet, and draw an animation.
+SLOW = {
+    "keras_parewire.models.rewire",
+    "keras_parewire.visualization.animation",
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in MODULES
+    ],
+)
 def test_docstring_examples(name):
     module = import_module(name.removesuffix(".__init__"))
     names = {**vars(keras_parewire), "keras": keras}

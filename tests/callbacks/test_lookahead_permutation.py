@@ -772,7 +772,9 @@ def test_a_model_that_steps_another_optimizer(period):
     model(X)
     start = as_array(model.dense.kernel).copy()
     permutation = LookaheadPermutation(period)
-    with pytest.raises(ValueError, match=r"steps of `model\.optimizer`, but"):
+    with pytest.raises(
+        ValueError, match=r"steps of `model\.optimizer` time the syncs, but"
+    ):
         fit(model, permutation, epochs=2)
     assert not permutation.is_synced
     assert not np.array_equal(neurons(model.dense.kernel, 0), neurons(start, 0))

@@ -103,6 +103,7 @@ def test_arguments_out_of_range(make_sparse, text):
         assert_same(one, other)
 
 
+@pytest.mark.slow
 def test_arms_start_from_the_same_draw():
     plain, *arms = (
         make_model("digits", arm, seed=3)
@@ -139,6 +140,7 @@ def test_reestimated_statistics_are_those_of_the_images():
     )
 
 
+@pytest.mark.slow
 def test_measuring_changes_nothing():
     images = RNG.integers(17, size=(100, 8, 8, 1)).astype("uint8")
     labels = RNG.integers(10, size=100)

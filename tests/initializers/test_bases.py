@@ -53,6 +53,7 @@ bases = pytest.mark.parametrize("base", list(BASES.values()), ids=list(BASES))
 wrappers = pytest.mark.parametrize("wrapper", [PARewired, StrengthStabilized])
 
 
+@pytest.mark.slow
 @bases
 @wrappers
 @pytest.mark.filterwarnings("ignore:`StrengthStabilized` needs a base")

@@ -134,6 +134,7 @@ def assert_same_predictions(one, other):
     )
 
 
+@pytest.mark.slow
 def test_save_and_load_in_this_process(tmp_path):
     model = make_model()
     model.save(tmp_path / "model.keras")

@@ -47,6 +47,7 @@ def test_every_weight_is_new_and_as_its_initializer_makes_it():
                 assert now.std() == pytest.approx(old.std(), rel=0.35)
 
 
+@pytest.mark.slow
 def test_seeds():
     drawn = []
     for seed in (0, 0, 1):
@@ -423,6 +424,7 @@ def test_what_was_measured_is_kept():
         assert_same(as_array(variable), before[id(variable)])
 
 
+@pytest.mark.slow
 def test_attention_draws_each_kernel_with_its_scale():
     layer = layers.MultiHeadAttention(8, 16)
     layer(np.ones((1, 2, 64)), np.ones((1, 2, 64)))
@@ -572,6 +574,7 @@ np.testing.assert_allclose(predicted, saved["expected"], atol=1e-5)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_strip_keeps_the_base_and_the_seeds():
     model = organized()
     strip_initializers(model)

@@ -244,6 +244,7 @@ def test_a_base_draws_every_kernel_anew():
         assert kept == (row.skipped is not None)
 
 
+@pytest.mark.slow
 def test_a_base_knows_the_axes_that_keras_gives_it():
     def make(initializer):
         layer = layers.MultiHeadAttention(8, 16, kernel_initializer=initializer)

@@ -97,6 +97,7 @@ def test_errors_of_the_thread_are_raised(kernel, monkeypatch):
         numpy_engine.rewire_matrix(kernel, draws, 1.0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_engines_keep_every_bit(dtype):
     if dtype == "float64" and keras.backend.backend() == "jax":
@@ -168,6 +169,7 @@ def test_law_of_a_pass_over_wide_rows(others, runs):
     assert ks_2samp(published, sample).pvalue > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", [2, 3, 300, 32768, 32769, 70000])
 def test_argsort_is_stable(others):
     clocks = np.random.default_rng(0).standard_exponential((3, others))
@@ -242,6 +244,7 @@ def test_rule_is_traceable(kernel):
         assert_same(compiled(rewire_traced)(*tensors), expected)
 
 
+@pytest.mark.slow
 def test_rewire_is_traceable(kernel):
     expected = rewire(kernel, seed=0)
     for compiled in compilers():
@@ -249,6 +252,7 @@ def test_rewire_is_traceable(kernel):
         assert_same(function(ops.convert_to_tensor(kernel)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("exponent", "block_sizes"), [(1.0, (3, 7)), (0.5, (1,))]
 )
@@ -269,6 +273,7 @@ def test_large_kernels_are_traced_exactly(exponent, block_sizes):
             assert_same(one, other)
 
 
+@pytest.mark.slow
 def test_no_gradient_flows(kernel):
     def loss(tensor):
         return ops.sum(rewire(tensor, seed=0) ** 2)

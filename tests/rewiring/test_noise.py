@@ -38,6 +38,7 @@ def test_bits_can_be_had_from_anywhere():
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stack_shape", "exponent"),
     [
@@ -60,6 +61,7 @@ def test_traced_noise_is_that_of_the_host(exponent, stack_shape):
             assert_same(draw(0, noise.size), noise.ravel())
 
 
+@pytest.mark.slow
 def test_noise_traced_in_chunks(monkeypatch):
     shape = (2, 13, 11)
     whole = traced_noise(KEY, 1.0, shape)

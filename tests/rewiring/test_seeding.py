@@ -75,6 +75,7 @@ def rewire_twice_traced(kernel, generator):
             pytest.skip("PyTorch runs everything eagerly")
 
 
+@pytest.mark.slow
 def test_traced_seed_generator_is_used_as_if_concrete(kernel):
     eager, traced = (keras.random.SeedGenerator(7) for _ in range(2))
     expected = rewire(kernel, seed=eager), rewire(kernel, seed=eager)
@@ -223,6 +224,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERS)
 def test_instances_in_both_models_are_paired(name):
     """Whatever the layer, if its initializers are made in the same place."""

@@ -89,6 +89,7 @@ def trained(tmp_path_factory):
 # Runs.
 
 
+@pytest.mark.slow
 def test_runs_depend_on_their_arm_and_seed_only(trained, make_study):
     assert len({row["loss"] for row in trained.values()}) == 6
     for folder, order in (("one", [2, 0, 1]), ("other", [1])):
@@ -99,6 +100,7 @@ def test_runs_depend_on_their_arm_and_seed_only(trained, make_study):
         assert len(found) == 2 * len(order)
 
 
+@pytest.mark.slow
 def test_arms_added_later_are_paired_too(trained, make_study):
     study = make_study(train_model, arms={"pa": ARMS["pa"]})
     study.run([0], verbose=0)
@@ -246,6 +248,7 @@ study.run(range(3))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_whole_rows(make_study, tmp_path):
     process = subprocess.run(
         [sys.executable, "-c", KILLED, tmp_path / "study"],
@@ -329,6 +332,7 @@ def test_failed_runs_are_kept_and_shown(make_study, failure):
     assert len(study.rows()) == 8
 
 
+@pytest.mark.slow
 def test_an_exception_within_fit_changes_no_other_run(trained, make_study):
     def stop(epoch, logs):
         raise ArithmeticError("stopped")
