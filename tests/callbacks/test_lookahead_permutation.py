@@ -199,6 +199,7 @@ def test_each_neuron_keeps_its_weights(name, dtype):
     assert_same(synced(permutation).trainable_variables[0], again)
 
 
+@pytest.mark.slow
 def test_attention_heads():
     x = keras.Input((5, 6))
     attention = layers.MultiHeadAttention(2, 3)
@@ -533,6 +534,7 @@ def test_resumed_run_is_the_uninterrupted_one(
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backup_first", [False, True])
 @pytest.mark.parametrize("same_start", [False, True])
 def test_a_run_that_ends_in_its_first_epoch_starts_again(
@@ -814,6 +816,7 @@ def test_only_functions_are_checked_for_all_epochs(period, checks):
     assert period_in_epoch.call_count == checks
 
 
+@pytest.mark.slow
 def test_docstring_renews_the_statistics():
     model = make_model()
     fit(model, LookaheadPermutation(4), epochs=2)

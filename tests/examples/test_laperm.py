@@ -118,6 +118,7 @@ def test_arms_start_from_the_same_draw():
     assert 0.4 < (sparse[2] == 0).mean() < 0.6
 
 
+@pytest.mark.slow
 def test_reestimated_statistics_are_those_of_the_images():
     model = small_model()
     model.fit(X, Y, 4, 2, verbose=0)

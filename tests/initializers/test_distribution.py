@@ -88,6 +88,7 @@ def test_same_bits_on_any_mesh(distribute, name, mesh_shape, kernel_axes):
     assert_same(kernel, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INITIALIZERS)
 def test_bfloat16_and_attention(distribute, name):
     def build():
@@ -111,6 +112,7 @@ def test_bfloat16_and_attention(distribute, name):
         assert_same(one, other)
 
 
+@pytest.mark.slow
 def test_large_kernels_are_not_compiled(distribute, monkeypatch):
     import jax
 

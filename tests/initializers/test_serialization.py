@@ -143,6 +143,7 @@ def test_save_and_load_in_this_process(tmp_path):
     assert type(restored.layers[1].kernel_initializer) is PARewired
 
 
+@pytest.mark.slow
 def test_clone_model():
     model = make_model()
     clone = keras.models.clone_model(model)

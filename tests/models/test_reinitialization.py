@@ -84,6 +84,7 @@ def test_seeds_of_initializers_are_set_aside(wrap):
     assert not np.array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", ["seed", "setstate", "getstate"])
 def test_never_sets_the_global_random_state(monkeypatch, function):
     # Other threads may draw from it, stock initializers for example.
@@ -230,6 +231,7 @@ class Trained(keras.Model):
         return self.head(self.body(inputs))
 
 
+@pytest.mark.slow
 def test_optimizers_of_a_models_own():
     model = Trained()
     model(X)

@@ -57,6 +57,7 @@ def test_engines_agree(kernel, exponent, block_size):
     assert_permutation(expected, kernel)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exponent", EXPONENTS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_engines_agree_with_the_oracle(shape, exponent):
@@ -199,6 +200,7 @@ def test_law_of_the_draw():
     assert abs(np.mean(first) - expected) < 4 * deviation
 
 
+@pytest.mark.slow
 def test_greedy_by_hand():
     matrix = np.array([[1.0, 5.0], [3.0, 4.0], [2.0, 6.0]], np.float32)
     # The second output's weights 4, 5, 6 go to the inputs by strength 3, 2, 1;

@@ -164,6 +164,7 @@ def test_the_animation_ends_in_the_rewired_kernel(tmp_path, small):
     assert not plt.get_fignums()
 
 
+@pytest.mark.slow
 def test_a_kernel_of_zeros(tmp_path):
     zeros = np.zeros((3, 2), "float32")
     plot_connections(zeros)
