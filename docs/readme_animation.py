@@ -22,8 +22,8 @@ FIRST, EACH, LAST = 1500, 350, 3000  # milliseconds
 
 def main(path):
     """Writes the animation."""
-    # Of 200 kernels the one whose variances fall most smoothly.
-    kernel = np.random.default_rng(149).standard_normal((10, 7), np.float32)
+    # Of 200 kernels, the one whose variances rise least on their way down.
+    kernel = np.random.default_rng(56).standard_normal((10, 7), np.float32)
     with (
         tempfile.TemporaryDirectory() as folder,
         plt.rc_context({"savefig.dpi": 75, "figure.dpi": 75, "font.size": 12}),
