@@ -17,6 +17,7 @@ from keras_parewire.rewiring.validation import (
     Tensor,
     as_tensor,
     check_float,
+    is_real_dtype,
 )
 
 # An initializer, another callable, or an array. Keras has no type for these.
@@ -290,7 +291,7 @@ def _float_array(base: Any) -> np.ndarray:
     try:
         dtype = keras.backend.standardize_dtype(values.dtype)
         is_float = keras.backend.is_float_dtype(dtype)
-        is_real = is_float or keras.backend.is_int_dtype(dtype)
+        is_real = is_real_dtype(dtype)
     except ValueError:  # Objects, for example.
         is_real = False
     if not is_real:

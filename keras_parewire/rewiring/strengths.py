@@ -6,7 +6,11 @@ import keras
 import numpy as np
 
 from keras_parewire.rewiring.layouts import Axes, kernel_layout
-from keras_parewire.rewiring.validation import Tensor, concrete_values
+from keras_parewire.rewiring.validation import (
+    Tensor,
+    concrete_values,
+    is_real_dtype,
+)
 
 
 class Strengths(NamedTuple):
@@ -114,9 +118,7 @@ def _real_values(kernel: Any) -> np.ndarray:
             "`kernel` must have values to be measured, but it is being traced "
             f"or a placeholder. Received: kernel={kernel}"
         )
-    if not (
-        keras.backend.is_float_dtype(dtype) or keras.backend.is_int_dtype(dtype)
-    ):
+    if not is_real_dtype(dtype):
         raise TypeError(message)
     return values
 

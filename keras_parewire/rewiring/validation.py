@@ -110,6 +110,13 @@ def check_float(dtype: Any) -> None:
         )
 
 
+def is_real_dtype(dtype: str) -> bool:
+    """Returns whether the values of a standardized dtype are real numbers."""
+    return bool(
+        keras.backend.is_float_dtype(dtype) or keras.backend.is_int_dtype(dtype)
+    )
+
+
 def check_exponent(exponent: Any) -> float:
     """Returns `exponent` as a float, 0 or more."""
     if isinstance(exponent, bool) or not isinstance(exponent, numbers.Real):

@@ -11,6 +11,7 @@ from keras_parewire.rewiring.validation import (
     Tensor,
     as_tensor,
     finite_values,
+    is_real_dtype,
 )
 
 if TYPE_CHECKING:
@@ -96,6 +97,4 @@ def _is_real(kernel: Tensor) -> bool:
         dtype = keras.backend.standardize_dtype(dtype)
     except ValueError:  # A dtype that Keras does not know.
         return False
-    return bool(
-        keras.backend.is_float_dtype(dtype) or keras.backend.is_int_dtype(dtype)
-    )
+    return is_real_dtype(dtype)
