@@ -9,14 +9,17 @@ import keras
 import numpy as np
 
 from keras_parewire.initializers.bases import (
-    Base,
     InitializerLike,
-    draw_from_base,
     resolve_base,
-    with_seed_and_axes,
 )
+from keras_parewire.models.execution import rewire_all
 from keras_parewire.models.kernel_plan import PlannedWeight, kernel_plan
-from keras_parewire.models.layer_axes import Skipped, einsum_axes
+from keras_parewire.models.kernel_rewiring import (
+    Kernel,
+    KernelRewiring,
+    strength_variance_of,
+)
+from keras_parewire.models.layer_axes import Skipped
 from keras_parewire.models.report import ReportRow, RewireReport
 from keras_parewire.models.selection import Selection
 from keras_parewire.models.weights import (
@@ -25,19 +28,14 @@ from keras_parewire.models.weights import (
     check_no_steps,
     unbuilt_layers,
 )
-from keras_parewire.rewiring.rewire import rewire_kernel
 from keras_parewire.rewiring.seeding import (
     Seed,
-    Stream,
     check_seed,
     integer_seed,
-    noise_key,
 )
-from keras_parewire.rewiring.strengths import matrix_strengths, mean_variance
 from keras_parewire.rewiring.validation import (
     check_count,
     check_exponent,
-    finite_values,
     known_values,
 )
 
@@ -138,27 +136,29 @@ def rewire_model(
         own = getattr(base, "seed", None)
         seed = own if isinstance(own, int) else None
     number = integer_seed(seed)
-    advance = _progress(plan, verbose)
-    updates, rows = [], []
+    kernels = [
+        Kernel(planned.weight, planned.layout)
+        for planned in plan
+        if planned.layout is not None
+    ]
+    rewiring = KernelRewiring(base, number, exponent, block_size)
+    results = rewire_all(kernels, rewiring, _progress(kernels, verbose))
+    # Assign only when all are computed: an error leaves the model as it was.
+    assign_all(
+        (kernel.weight.variable, result.values)
+        for kernel, result in zip(kernels, results, strict=True)
+    )
+    remaining = iter(results)
+    rows = []
     for planned in plan:
-        weight, layout = planned.weight, planned.layout
-        if layout is None:
+        if planned.layout is None:
             rows.append(_row(planned))
             continue
-        values = weight.values()
-        start = before = _strength_variance(layout.to_stack(values, np))
-        if base is not None:
-            values = _draw(base, weight, number)
-            start = _strength_variance(layout.to_stack(values, np))
-        key = noise_key(weight.seed(number, Stream.REWIRING))
-        values = rewire_kernel(values, layout, exponent, block_size, key)
-        after = _strength_variance(layout.to_stack(values, np))
-        updates.append((weight.variable, values))
-        remark = _remark(start, after, exponent, layout.stack_shape)
-        rows.append(_row(planned, before, after, remark))
-        advance(values.size)
-    # Assign only when all are computed: an error leaves the model as it was.
-    assign_all(updates)
+        result = next(remaining)
+        remark = _remark(
+            result.start, result.after, exponent, planned.layout.stack_shape
+        )
+        rows.append(_row(planned, result.before, result.after, remark))
     return RewireReport((*rows, *_unbuilt_rows(model)), number)
 
 
@@ -189,8 +189,8 @@ def strength_report(model: keras.Model | keras.layers.Layer) -> RewireReport:
     for planned in kernel_plan(model):
         variance = None
         if planned.layout is not None:
-            stack = planned.layout.to_stack(planned.weight.values(), np)
-            variance = _strength_variance(stack)
+            values = planned.weight.values()
+            variance = strength_variance_of(values, planned.layout)
         rows.append(_row(planned, variance, variance))
     return RewireReport((*rows, *_unbuilt_rows(model)), None)
 
@@ -241,32 +241,6 @@ def _left_its_start(weight: OwnedWeight) -> bool:
     return not np.array_equal(known_values(start), known_values(variable))
 
 
-def _draw(base: Base, weight: OwnedWeight, seed: int) -> np.ndarray:
-    """Draws a kernel from `base` as Keras would for the weight's layer."""
-    inputs = outputs = None
-    axes = None
-    if isinstance(weight.layer, keras.layers.EinsumDense):
-        axes = einsum_axes(weight.layer)
-    if axes is not None:
-        # Keras counts a batch letter among the outputs.
-        inputs = axes[0]
-        outputs = [i for i in range(len(weight.shape)) if i not in inputs]
-    base = with_seed_and_axes(
-        base, weight.seed(seed, Stream.BASE), inputs, outputs
-    )
-    drawn = finite_values(draw_from_base(base, weight.shape, weight.dtype))
-    if drawn is None:
-        raise ValueError(
-            "`base` must draw values, but it is being traced. "
-            f"Received: base={base!r}"
-        )
-    return drawn
-
-
-def _strength_variance(stack: np.ndarray) -> float:
-    return float(np.mean(mean_variance(matrix_strengths(stack), np)))
-
-
 def _remark(
     before: float,
     after: float,
@@ -315,14 +289,10 @@ def _unbuilt_rows(model: keras.Model | keras.layers.Layer) -> list[ReportRow]:
 
 
 def _progress(
-    plan: list[PlannedWeight], verbose: int | str
+    kernels: list[Kernel], verbose: int | str
 ) -> Callable[[int], None]:
     """Returns a function that counts rewired weights on a progress bar."""
-    total = sum(
-        math.prod(planned.weight.shape)
-        for planned in plan
-        if planned.layout is not None
-    )
+    total = sum(math.prod(kernel.weight.shape) for kernel in kernels)
     if verbose == "auto":
         verbose = 1 if total >= _BAR_FROM else 0
     bar = keras.utils.Progbar(total, verbose=verbose, unit_name="weight")

@@ -14,7 +14,11 @@ import numpy as np
 from keras import ops
 
 from keras_parewire.rewiring.seeding import derive_seed
-from keras_parewire.rewiring.validation import finite_values, known_values
+from keras_parewire.rewiring.validation import (
+    Tensor,
+    finite_values,
+    known_values,
+)
 
 _CONTAINERS = (dict, list, tuple)
 
@@ -207,19 +211,27 @@ def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
 
 
 def assign_all(
-    updates: Iterable[tuple[keras.Variable, np.ndarray]],
+    updates: Iterable[tuple[keras.Variable, Tensor]],
 ) -> None:
     """Assigns new values to variables: to all of them or to none."""
-    done: list[tuple[keras.Variable, np.ndarray]] = []
+    done: list[tuple[keras.Variable, Tensor]] = []
     try:
         for variable, values in updates:
-            # A copy, since PyTorch's arrays share the variable's memory.
-            done.append((variable, np.array(known_values(variable))))
+            done.append((variable, _snapshot(variable)))
             variable.assign(values)
     except BaseException:
         for variable, values in done:
             variable.assign(values)
         raise
+
+
+def _snapshot(variable: keras.Variable) -> Tensor:
+    """Returns a variable's values, which stay what they are."""
+    if keras.backend.backend() == "jax":
+        # Its tensors never change; those on several hosts stay there.
+        return variable.value
+    # A copy, since PyTorch's arrays share the variable's memory.
+    return np.array(known_values(variable))
 
 
 def _is_unbuilt(layer: keras.layers.Layer) -> bool:

@@ -43,8 +43,10 @@ _SIDE = 2 ** (_EXPONENT_BITS + _CELL_BITS)
 _SIGN_BITS = 8 - _EXPONENT_BITS
 # How many bits a slope may have: 24 together with the place.
 _SLOPE_BITS = 24 - _PLACE_BITS
-# How many samples are made at a time, so that they stay in cache.
+# How many samples are made at a time: few stay in cache, but a thread beside
+# others, which asks for many, waits for its turn after each step.
 _CHUNK = 2**14
+_LARGEST_CHUNK = 2**17
 # How many blocks of eight samples a traced program makes at a time.
 _TRACED_CHUNK = 2**15
 
@@ -145,13 +147,14 @@ def _samples(bits: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Turns random int32s into samples, in place."""
     # One look-up finds both numbers of a cell.
     pairs = table.view(np.complex64)[:, 0]
-    shape = (min(_CHUNK, len(bits)),)
+    chunk_size = min(max(_CHUNK, len(bits) // 4), _LARGEST_CHUNK)
+    shape = (min(chunk_size, len(bits)),)
     floats, found = np.empty(shape, np.float32), np.empty(shape, np.complex64)
     cell_bits, sides = np.empty((2, *shape), np.int32)
     cells = np.empty(shape, np.intp)
     float_bits = floats.view(np.int32)
-    for start in range(0, len(bits), _CHUNK):
-        chunk = bits[start : start + _CHUNK]
+    for start in range(0, len(bits), chunk_size):
+        chunk = bits[start : start + chunk_size]
         size = len(chunk)
         chunk |= 1  # Not zero, whose logarithm is infinite.
         floats[:size] = chunk

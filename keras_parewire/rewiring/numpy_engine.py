@@ -2,7 +2,14 @@
 
 Compilers and accelerators are slow at a long series of small steps: on a CPU,
 this engine is several times faster than any backend's loop, and it needs no
-compilation. Given the same noise, it returns the same kernel, bit for bit.
+compilation. Given the same noise, it returns the same kernel, bit for bit, with
+any number of threads.
+
+**Threads.** NumPy lets other threads run while it sorts or calculates, but they
+all need Python's global lock between two calls, and passing it on takes longer
+than a call on a short row. What does not depend on the strengths takes few
+calls, so a second thread prepares it. For several kernels at the same time, see
+`models/execution.py`.
 """
 
 import sys
@@ -16,12 +23,13 @@ from keras_parewire.rewiring.noise import Draw
 from keras_parewire.rewiring.ops_engine import attachment, sum_rows
 from keras_parewire.rewiring.sorting import sort_rows
 
-# How many weights are prepared at a time: enough to hide the cost of passing
-# them between threads, few enough to stay in cache.
+# How many weights are prepared at a time: enough to hide the cost of a call,
+# few enough to stay in cache.
 _SLAB = 2**17
-# From this many weights on, a second thread prepares the next slab. This takes
-# a third off the time of large kernels, and would slow down small ones.
-_THREADED = 2**18
+# From this many weights on, a second thread prepares the next slab. Each slab
+# has to be passed between threads, so these slabs are larger.
+_AHEAD = 2**20
+_SLAB_AHEAD = 2**19
 # How many columns are written side by side when a matrix is transposed.
 _STRIP = 32
 # Which half of a 64-bit integer in memory is the high one.
@@ -31,7 +39,11 @@ Slab = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def rewire_matrix(
-    matrix: np.ndarray, noise: Sequence[Draw], exponent: float, block_size: int
+    matrix: np.ndarray,
+    noise: Sequence[Draw],
+    exponent: float,
+    block_size: int,
+    threads: int = 1,
 ) -> np.ndarray:
     """PA-rewires a matrix, as `ops_engine.rewire_matrix` does.
 
@@ -41,15 +53,16 @@ def rewire_matrix(
             `host_noise`.
         exponent: Exponent of the attachment probability, 0 or more.
         block_size: How many rows share one snapshot of the strengths.
+        threads: How many threads may work at once.
 
     Returns:
         A new array of the same shape, dtype and values.
     """
     wide = np.float64 if matrix.dtype == np.float64 else np.float32
     rows = _transpose(matrix, wide)
-    rewire_rows(rows, noise[0], exponent, block_size)
+    rewire_rows(rows, noise[0], exponent, block_size, threads)
     rows = _transpose(rows, wide)
-    rewire_rows(rows, noise[1], exponent, block_size)
+    rewire_rows(rows, noise[1], exponent, block_size, threads)
     return rows.astype(matrix.dtype, copy=False)
 
 
@@ -63,21 +76,27 @@ def _transpose(matrix: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 def rewire_rows(
-    rows: np.ndarray, noise: Draw, exponent: float, block_size: int
+    rows: np.ndarray,
+    noise: Draw,
+    exponent: float,
+    block_size: int,
+    threads: int = 1,
 ) -> None:
     """Runs one pass over `rows`, of shape `(visited, others)`, in place."""
     visited, others = rows.shape
     if visited == 1 or others == 1:
         return
     strengths = rows[0].astype(np.float32)
-    slabs = _prepare(rows, noise, block_size)
-    if rows.size >= _THREADED:
-        slabs = _one_ahead(slabs)
-    for slab in slabs:
+    ahead = threads > 1 and rows.size >= _AHEAD
+    slab_size = _SLAB_AHEAD if ahead else _SLAB
+    slabs = _prepare(rows, noise, block_size, slab_size)
+    for slab in _one_ahead(slabs) if ahead else slabs:
         _visit(*slab, strengths, exponent)
 
 
-def _prepare(rows: np.ndarray, noise: Draw, block_size: int) -> Iterator[Slab]:
+def _prepare(
+    rows: np.ndarray, noise: Draw, block_size: int, slab_size: int
+) -> Iterator[Slab]:
     """Yields, slab by slab, everything that does not depend on the strengths.
 
     That is the slab itself, cut into blocks of rows of shape
@@ -85,21 +104,21 @@ def _prepare(rows: np.ndarray, noise: Draw, block_size: int) -> Iterator[Slab]:
     noise.
     """
     visited, others = rows.shape
-    slab_size = max(1, _SLAB // (others * block_size)) * block_size
+    slab_rows = max(1, slab_size // (others * block_size)) * block_size
     first = 1
     while first < visited:
         left = visited - first
         # The last block of a pass may be smaller than the others.
         block_size = min(block_size, left)
-        size = min(slab_size, left // block_size * block_size)
-        slab = rows[first : first + size]
+        count = min(slab_rows, left // block_size * block_size)
+        slab = rows[first : first + count]
         in_blocks = (-1, block_size, others)
         yield (
             slab.reshape(in_blocks),
             sort_rows(slab).reshape(in_blocks),
             noise((first - 1) * others, slab.size).reshape(in_blocks),
         )
-        first += size
+        first += count
 
 
 def _one_ahead(slabs: Iterator[Slab]) -> Iterator[Slab]:

@@ -15,6 +15,7 @@ from keras_parewire.rewiring.seeding import (
     check_seed,
     noise_key,
 )
+from keras_parewire.rewiring.threads import thread_count
 from keras_parewire.rewiring.validation import (
     Tensor,
     as_tensor,
@@ -91,25 +92,32 @@ def rewire_kernel(
     exponent: float,
     block_size: int,
     key: Sequence[Any],
+    threads: int | None = None,
 ) -> Tensor:
     """Chooses the engine and rewires each group of a kernel.
 
     NumPy rewires arrays, and tensors whose values are known. `keras.ops`
     rewires tensors that are being traced, and everything if the `key` of the
     noise is being traced. Returns an array for an array and a tensor for a
-    tensor.
+    tensor. NumPy may use `threads` threads, by default all that there are.
     """
     if getattr(kernel, "is_meta", False):
         return kernel  # PyTorch's placeholders have no values to rearrange.
     values = finite_values(kernel)
     if values is None or not all(isinstance(part, int) for part in key):
         return _rewire_traced(kernel, layout, exponent, block_size, key)
+    if threads is None:
+        threads = thread_count()
     # One name throughout, so that no copy of a large kernel outlives its use.
     values = layout.to_stack(values, np)
     values = _stacked(
         [
             numpy_engine.rewire_matrix(
-                matrix, host_noise(key, exponent, group), exponent, block_size
+                matrix,
+                host_noise(key, exponent, group),
+                exponent,
+                block_size,
+                threads,
             )
             for group, matrix in enumerate(values)
         ],

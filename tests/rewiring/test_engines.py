@@ -87,15 +87,18 @@ def test_slabs_and_threads_change_nothing(
     expected = by_host(kernel, noise, 1.0, block_size)
     monkeypatch.setattr(numpy_engine, "_SLAB", slab)
     assert_same(by_host(kernel, noise, 1.0, block_size), expected)
-    monkeypatch.setattr(numpy_engine, "_THREADED", 0)
-    assert_same(by_host(kernel, noise, 1.0, block_size), expected)
+    monkeypatch.setattr(numpy_engine, "_AHEAD", 0)
+    monkeypatch.setattr(numpy_engine, "_SLAB_AHEAD", slab)
+    for threads in (1, 2, 5):
+        rewired = by_host(kernel, noise, 1.0, block_size, threads)
+        assert_same(rewired, expected)
 
 
 def test_errors_of_the_thread_are_raised(kernel, monkeypatch):
-    monkeypatch.setattr(numpy_engine, "_THREADED", 0)
+    monkeypatch.setattr(numpy_engine, "_AHEAD", 0)
     with pytest.raises(ZeroDivisionError):
         draws = [lambda first, count: 1 / 0] * 2
-        numpy_engine.rewire_matrix(kernel, draws, 1.0, 1)
+        numpy_engine.rewire_matrix(kernel, draws, 1.0, 1, threads=2)
 
 
 @pytest.mark.slow

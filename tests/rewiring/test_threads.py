@@ -1,0 +1,53 @@
+import os
+import re
+
+import numpy as np
+import pytest
+
+from keras_parewire import rewire
+from keras_parewire.rewiring import numpy_engine
+from keras_parewire.rewiring.threads import THREADS_VARIABLE, thread_count
+
+
+def test_as_many_threads_as_usable_cores(monkeypatch):
+    monkeypatch.delenv(THREADS_VARIABLE, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(
+        os, "sched_getaffinity", lambda process: {3, 5}, raising=False
+    )
+    assert thread_count() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert thread_count() == 64
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert thread_count() == 1
+
+
+def test_the_variable_sets_the_number_of_threads(monkeypatch):
+    monkeypatch.setenv(THREADS_VARIABLE, "3")
+    assert thread_count() == 3
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", ""])
+def test_the_variable_must_be_a_positive_integer(monkeypatch, kernel, text):
+    monkeypatch.setenv(THREADS_VARIABLE, text)
+    message = f"positive integer. Received: {THREADS_VARIABLE}={text!r}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        rewire(kernel)
+
+
+def test_no_thread_is_started_if_one_is_allowed(monkeypatch, kernel):
+    monkeypatch.setattr(numpy_engine, "_AHEAD", 0)
+    started = []
+
+    class Executor(numpy_engine.ThreadPoolExecutor):
+        def __init__(self, *args, **kwargs):
+            started.append(self)
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr(numpy_engine, "ThreadPoolExecutor", Executor)
+    results = []
+    for count in "12":
+        monkeypatch.setenv(THREADS_VARIABLE, count)
+        results.append(np.asarray(rewire(kernel, seed=0)))
+        assert bool(started) == (count == "2")
+    np.testing.assert_array_equal(*results)
