@@ -35,9 +35,6 @@ from keras_parewire import (
     rewire,
     strength_variance,
 )
-from keras_parewire.rewiring import ops_engine
-from keras_parewire.rewiring.noise import traced_noise
-from keras_parewire.rewiring.seeding import noise_key
 
 BACKEND = keras.backend.backend()
 # Exists on Linux only.
@@ -225,19 +222,16 @@ def compiled(function):
 def paths(shape, block_size):
     """Times the host path and the traced path on a tensor on the device."""
     tensor = keras.initializers.Orthogonal(seed=0)(shape)
-    noise = [
-        of_pass[0] for of_pass in traced_noise(noise_key(0), 1.0, (1, *shape))
-    ]
 
-    def rewire_traced(matrix, *noise):
-        return ops_engine.rewire_matrix(matrix, noise, block_size=block_size)
+    def rewire_blocks(matrix):
+        return rewire(matrix, seed=0, block_size=block_size)
 
     def on_host():
-        return rewire(tensor, seed=0, block_size=block_size)
+        return rewire_blocks(tensor)
 
-    rewire_traced = compiled(rewire_traced)
-    first = seconds(lambda: rewire_traced(tensor, *noise))
-    warm = seconds(lambda: rewire_traced(tensor, *noise), 3)
+    rewire_traced = compiled(rewire_blocks)
+    first = seconds(lambda: rewire_traced(tensor))
+    warm = seconds(lambda: rewire_traced(tensor), 3)
     return {
         "shape": shape,
         "block_size": block_size,

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import keras
 import numpy as np
-from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from keras_parewire.models.hosts import Hosts
 from keras_parewire.models.kernel_rewiring import (

@@ -24,12 +24,16 @@ from typing import TypeAlias
 import numpy as np
 from keras import ops
 
-from keras_parewire.rewiring.ops_engine import LEAST_EXACT_EXPONENT
-from keras_parewire.rewiring.philox import BLOCK, philox_array, philox_tensor
+from keras_parewire.rewiring.philox import philox_array, philox_tensor
 from keras_parewire.rewiring.validation import Tensor
 
 # Draws `count` samples of a pass, from number `first` on: `draw(first, count)`.
 Draw: TypeAlias = Callable[[int, int], np.ndarray]
+# The same in blocks of eight samples, the first one an int32 tensor.
+TracedDraw: TypeAlias = Callable[[Tensor, int], Tensor]
+
+# Below this exponent `E ** (1 / exponent)` would not fit into a float32.
+LEAST_EXACT_EXPONENT = 0.25
 
 # The float32s from 1 to 2**31 have 32 exponents, 127 to 158, which differ in
 # their lower five bits. A cell is numbered by its side, these bits and the
@@ -47,8 +51,6 @@ _SLOPE_BITS = 24 - _PLACE_BITS
 # others, which asks for many, waits for its turn after each step.
 _CHUNK = 2**14
 _LARGEST_CHUNK = 2**17
-# How many blocks of eight samples a traced program makes at a time.
-_TRACED_CHUNK = 2**15
 
 
 def host_noise(
@@ -76,52 +78,23 @@ def host_noise(
 
 
 def traced_noise(
-    key: Sequence[Tensor], exponent: float, stack_shape: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """Returns the noise of a stack of matrices, one tensor for each pass.
+    key: Sequence[Tensor], exponent: float, group: int = 0
+) -> tuple[TracedDraw, TracedDraw]:
+    """Returns functions that draw the noise inside a program.
 
     Args:
         key: Four integers or int32 scalars, see `noise_key`.
         exponent: Exponent of the attachment probability.
-        stack_shape: `(groups, inputs, outputs)`.
-
-    Returns:
-        Two float32 tensors of shapes `(groups, outputs - 1, inputs)` and
-        `(groups, inputs - 1, outputs)`.
+        group: Number of the matrix in the kernel.
     """
-    groups, inputs, outputs = stack_shape
     table = ops.convert_to_tensor(_table(_power(exponent)))
-    shapes = (groups, outputs - 1, inputs), (groups, inputs - 1, outputs)
-    return (
-        _traced_pass(key, 0, shapes[0], table),
-        _traced_pass(key, 1, shapes[1], table),
-    )
 
+    def draw(visits: int, first: Tensor, count: int) -> Tensor:
+        blocks = first + ops.arange(count, dtype="int32")
+        bits = philox_tensor(key, (visits, group), blocks)
+        return ops.reshape(_traced_samples(bits, table), (-1,))
 
-def _traced_pass(
-    key: Sequence[Tensor],
-    visits: int,
-    shape: tuple[int, int, int],
-    table: Tensor,
-) -> Tensor:
-    groups, visited, others = shape
-    count = visited * others
-    if count == 0:
-        return ops.zeros(shape, "float32")
-    in_group = -(-count // BLOCK)
-    blocks = groups * in_group
-    chunk = min(blocks, _TRACED_CHUNK)
-
-    def draw(start: Tensor) -> Tensor:
-        numbers = start + ops.arange(chunk, dtype="int32")
-        stream = visits, ops.floor_divide(numbers, in_group)
-        bits = philox_tensor(key, stream, ops.mod(numbers, in_group))
-        return _traced_samples(bits, table)
-
-    noise = ops.map(draw, ops.arange(0, blocks, chunk, dtype="int32"))
-    noise = ops.reshape(noise, (-1,))[: blocks * BLOCK]
-    noise = ops.reshape(noise, (groups, in_group * BLOCK))[:, :count]
-    return ops.reshape(noise, shape)
+    return functools.partial(draw, 0), functools.partial(draw, 1)
 
 
 def _power(exponent: float) -> float:

@@ -40,16 +40,19 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_parewire.rewiring.noise import LEAST_EXACT_EXPONENT, TracedDraw
+from keras_parewire.rewiring.philox import BLOCK
 from keras_parewire.rewiring.sorting import argsort_tensor, sort_tensor_rows
 from keras_parewire.rewiring.validation import Tensor
 
-# Below this exponent `E ** (1 / exponent)` would not fit into a float32.
-LEAST_EXACT_EXPONENT = 0.25
+# How many weights are sorted, and get their noise, at a time: enough to hide
+# the cost of an operation, and little memory compared with a large kernel.
+_SLAB = 2**18
 
 
 def rewire_matrix(
     matrix: Tensor,
-    noise: Sequence[Tensor],
+    noise: Sequence[TracedDraw],
     exponent: float = 1.0,
     block_size: int = 1,
 ) -> Tensor:
@@ -57,9 +60,8 @@ def rewire_matrix(
 
     Args:
         matrix: Floating-point tensor of shape `(inputs, outputs)`.
-        noise: A pair of float32 tensors, one for each pass, of shapes
-            `(outputs - 1, inputs)` and `(inputs - 1, outputs)`: the numerators
-            of the clocks. The first row of a pass stays in place and needs
+        noise: A pair of functions that draw the noise, one for each pass, see
+            `traced_noise`. The first row of a pass stays in place and needs
             none.
         exponent: Exponent of the attachment probability, 0 or more.
         block_size: How many rows share one snapshot of the strengths.
@@ -75,7 +77,7 @@ def rewire_matrix(
 
 
 def _rewire_rows(
-    rows: Tensor, noise: Tensor, exponent: float, block_size: int
+    rows: Tensor, noise: TracedDraw, exponent: float, block_size: int
 ) -> Tensor:
     """Runs one pass over `rows`, of shape `(visited, others)`."""
     visited, others = rows.shape
@@ -85,7 +87,8 @@ def _rewire_rows(
     wide = "float64" if dtype == "float64" else "float32"
     rows = ops.cast(rows, wide)
     block_size = min(block_size, visited - 1)
-    blocks = -(-(visited - 1) // block_size)
+    slabs, blocks = _slabs(visited - 1, others, block_size)
+    slab_rows = blocks * block_size
     # A block of a single row has no axis for its rows: on TensorFlow, each
     # operation in the loop adds noticeable time.
     single = block_size == 1
@@ -107,18 +110,48 @@ def _rewire_rows(
             total = sum_rows(total, ops)
         return ops.cast(strengths + total, wide), placed
 
-    ascending = sort_tensor_rows(rows[1:])
-    if not single:
-        # Rows of zeros fill up the last block and are cut off afterwards.
-        padding = ((0, blocks * block_size - (visited - 1)), (0, 0))
-        ascending = ops.reshape(ops.pad(ascending, padding), (blocks, -1))
-        noise = ops.reshape(ops.pad(noise, padding), (blocks, *in_block))
     # TensorFlow's `scan` requires a step's output to match its carry in shape
-    # and dtype, so every row of a block has a copy of the strengths.
-    strengths = ops.broadcast_to(rows[0], in_block)
-    _, placed = ops.scan(visit, strengths, (ascending, noise))
+    # and dtype, so every row of a block, and then of a slab, has a copy of the
+    # strengths.
+    def visit_slab(strengths: Tensor, slab: tuple[Tensor, Tensor]) -> Any:
+        rows, number = slab
+        ascending = ops.reshape(sort_tensor_rows(rows), (blocks, -1))
+        in_units = slab_rows * others // BLOCK
+        samples = noise(number * in_units, -(-slab_rows * others // BLOCK))
+        samples = samples[: slab_rows * others]
+        samples = ops.reshape(samples, (blocks, *in_block))
+        first = ops.broadcast_to(strengths[0], in_block)
+        last, placed = ops.scan(visit, first, (ascending, samples))
+        last = last if single else last[0]
+        placed = ops.reshape(placed, (slab_rows, others))
+        return ops.broadcast_to(last, (slab_rows, others)), placed
+
+    # Rows of zeros fill up the last block and slab, and are cut off afterwards.
+    padding = ((0, slabs * slab_rows - (visited - 1)), (0, 0))
+    padded = ops.reshape(ops.pad(rows[1:], padding), (slabs, slab_rows, others))
+    strengths = ops.broadcast_to(rows[0], (slab_rows, others))
+    if slabs == 1:
+        _, placed = visit_slab(strengths, (padded[0], 0))
+    else:
+        numbers = ops.arange(slabs, dtype="int32")
+        _, placed = ops.scan(visit_slab, strengths, (padded, numbers))
     placed = ops.reshape(placed, (-1, others))[: visited - 1]
     return ops.cast(ops.concatenate([rows[:1], placed], axis=0), dtype)
+
+
+def _slabs(visited: int, others: int, block_size: int) -> tuple[int, int]:
+    """Returns the number of slabs, and the number of blocks in each.
+
+    If there are several slabs, each begins with a new block of noise.
+    """
+    blocks = -(-visited // block_size)
+    in_block = block_size * others
+    slabs = -(-blocks // max(1, _SLAB // in_block))
+    if slabs == 1:
+        return 1, blocks
+    whole = BLOCK // math.gcd(BLOCK, in_block)
+    in_slab = -(-blocks // (slabs * whole)) * whole
+    return -(-blocks // in_slab), in_slab
 
 
 def attachment(strengths: Tensor, weakest: Tensor, exponent: float) -> Tensor:

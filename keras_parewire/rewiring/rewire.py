@@ -140,11 +140,10 @@ def _rewire_traced(
     # No backend can find a gradient of the rewired bits. Stop gradients here,
     # or some would leak through the rows that stay in place.
     stack = layout.to_stack(ops.stop_gradient(kernel), ops)
-    noise = traced_noise(key, exponent, layout.stack_shape)
     rewired = [
         ops_engine.rewire_matrix(
             stack[group],
-            [of_pass[group] for of_pass in noise],
+            traced_noise(key, exponent, group),
             exponent,
             block_size,
         )

@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import pytest
 import reference
-from helpers import assert_permutation, assert_same
+from helpers import as_array, assert_permutation, assert_same
 from keras import ops
 from scipy.stats import ks_2samp
 
 from keras_parewire import rewire, strengths
 from keras_parewire.rewiring import numpy_engine, ops_engine, sorting
-from keras_parewire.rewiring.noise import host_noise
+from keras_parewire.rewiring.noise import host_noise, traced_noise
 from keras_parewire.rewiring.seeding import noise_key
 
 EXPONENTS = [0.0, 0.1, 0.5, 1.0, 3.0, float("inf")]
@@ -27,8 +27,20 @@ def make_noise(shape, exponent, seed=0):
     )
 
 
+def traced_draw(samples):
+    """Returns a function that draws samples in blocks of eight."""
+    size = math.prod(samples.shape)
+
+    def draw(first, count):
+        # As many again, for slabs that reach beyond the end.
+        padded = ops.pad(ops.reshape(samples, (-1,)), (0, size + 8 * count))
+        return ops.slice(padded, (first * 8,), (count * 8,))
+
+    return draw
+
+
 def by_rule(matrix, noise, *args):
-    noise = tuple(ops.convert_to_tensor(part) for part in noise)
+    noise = [traced_draw(ops.convert_to_tensor(part)) for part in noise]
     rewired = ops_engine.rewire_matrix(
         ops.convert_to_tensor(matrix), noise, *args
     )
@@ -91,6 +103,21 @@ def test_slabs_and_threads_change_nothing(
     monkeypatch.setattr(numpy_engine, "_SLAB_AHEAD", slab)
     for threads in (1, 2, 5):
         rewired = by_host(kernel, noise, 1.0, block_size, threads)
+        assert_same(rewired, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block_size", [1, 3, 64])
+@pytest.mark.parametrize("shape", [(48, 32), (7, 45), (45, 7), (2, 30)])
+def test_traced_slabs_change_nothing(monkeypatch, shape, block_size):
+    kernel = np.random.default_rng(0).standard_normal(shape, np.float32)
+    expected = as_array(rewire(kernel, block_size=block_size, seed=0))
+    for slab in (1, 100, 400):
+        monkeypatch.setattr(ops_engine, "_SLAB", slab)
+        noise = traced_noise(noise_key(0), 1.0)
+        rewired = ops_engine.rewire_matrix(
+            ops.convert_to_tensor(kernel), noise, 1.0, block_size
+        )
         assert_same(rewired, expected)
 
 
@@ -241,8 +268,8 @@ def test_rule_is_traceable(kernel):
     noise = make_noise(kernel.shape, 1.0)
     expected = by_host(kernel, noise, 1.0, 1)
 
-    def rewire_traced(*args):
-        return ops_engine.rewire_matrix(args[0], args[1:])
+    def rewire_traced(matrix, *noise):
+        return ops_engine.rewire_matrix(matrix, list(map(traced_draw, noise)))
 
     tensors = [ops.convert_to_tensor(part) for part in (kernel, *noise)]
     for compiled in compilers():
