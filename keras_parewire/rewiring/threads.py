@@ -5,6 +5,19 @@ import os
 THREADS_VARIABLE = "KERAS_PAREWIRE_NUM_THREADS"
 
 
+def usable_cores() -> int:
+    """Returns how many cores this process may use."""
+    # A container or `taskset` may allow fewer cores than there are; not every
+    # operating system reports that.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# Asked once, since PyTorch's compiler cannot trace the question.
+_DEFAULT = usable_cores()
+
+
 def thread_count() -> int:
     """Returns how many threads may work at once, the calling one included.
 
@@ -17,7 +30,7 @@ def thread_count() -> int:
     """
     text = os.environ.get(THREADS_VARIABLE)
     if text is None:
-        return _usable_cores()
+        return _DEFAULT
     try:
         count = int(text)
     except ValueError:
@@ -28,11 +41,3 @@ def thread_count() -> int:
             f"integer. Received: {THREADS_VARIABLE}={text!r}"
         )
     return count
-
-
-def _usable_cores() -> int:
-    # A container or `taskset` may allow fewer cores than there are; not every
-    # operating system reports that.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -6,20 +6,25 @@ import pytest
 
 from keras_parewire import rewire
 from keras_parewire.rewiring import numpy_engine
-from keras_parewire.rewiring.threads import THREADS_VARIABLE, thread_count
+from keras_parewire.rewiring.threads import (
+    THREADS_VARIABLE,
+    thread_count,
+    usable_cores,
+)
 
 
 def test_as_many_threads_as_usable_cores(monkeypatch):
     monkeypatch.delenv(THREADS_VARIABLE, raising=False)
+    assert thread_count() == usable_cores()
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(
         os, "sched_getaffinity", lambda process: {3, 5}, raising=False
     )
-    assert thread_count() == 2
+    assert usable_cores() == 2
     monkeypatch.delattr(os, "sched_getaffinity")
-    assert thread_count() == 64
+    assert usable_cores() == 64
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert thread_count() == 1
+    assert usable_cores() == 1
 
 
 def test_the_variable_sets_the_number_of_threads(monkeypatch):
