@@ -28,17 +28,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 from command_line import output_folder
 from keras import ops
+from process_memory import Peak
 from reference import published
 
 from keras_parewire import (
     StrengthStabilized,
     rewire,
+    rewire_model,
     strength_variance,
 )
+from keras_parewire.rewiring.threads import THREADS_VARIABLE, thread_count
 
 BACKEND = keras.backend.backend()
-# Exists on Linux only.
-STATUS = Path("/proc/self/status")
 
 
 def seconds(function, repeats=1):
@@ -162,16 +163,6 @@ def in_new_process(shape):
     return json.loads(process.stdout.splitlines()[-1])
 
 
-def status_bytes(field):
-    """Returns a memory size of this process, which only Linux reports.
-
-    `ru_maxrss` would be portable, but a new process inherits its parent's.
-    """
-    lines = STATUS.read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
-    return int(fields[field].split()[0]) * 1024
-
-
 def measure_memory(shape):
     """Prints the seconds and the peak memory beyond what was in use before.
 
@@ -179,12 +170,10 @@ def measure_memory(shape):
     """
     kernel = ops.convert_to_tensor(random_matrix(*shape))
     rewire(random_matrix(64, 64), seed=0)
-    before = status_bytes("VmRSS") if STATUS.exists() else None
+    peak = Peak()
     elapsed = seconds(lambda: rewire(kernel, seed=0))
-    kernels = None
-    if before is not None:
-        extra = status_bytes("VmHWM") - before
-        kernels = float(extra / (4 * np.prod(shape)))
+    above = peak.above()
+    kernels = above and float(above / (4 * np.prod(shape)))
     print(json.dumps({"seconds": elapsed, "kernels": kernels}))
 
 
@@ -255,6 +244,32 @@ def blocks(quick):
             row = paths(shape, block_size)
             row["baseline / host"] = baseline / row["host"]
             row["baseline / traced"] = baseline / row["traced"]
+            rows.append(row)
+    return rows
+
+
+def threads(quick):
+    """Compares one thread with all that there are."""
+    side = 1024 if quick else 4096
+    matrix = random_matrix(side, side)
+    model = keras.applications.ResNet50(weights=None)
+    rows = []
+    for block_size in (1, 64):
+        for name, task in {
+            f"{side}x{side}": lambda b: rewire(matrix, block_size=b, seed=0),
+            "ResNet-50": lambda b: rewire_model(
+                model, block_size=b, seed=0, verbose=0
+            ),
+        }.items():
+            row = {"kernels": name, "block_size": block_size}
+            for count in (1, None):
+                if count:
+                    os.environ[THREADS_VARIABLE] = str(count)
+                else:
+                    del os.environ[THREADS_VARIABLE]
+                key = f"{count or thread_count()} threads"
+                row[key] = seconds(lambda: task(block_size), 3)  # noqa: B023
+            row["speed-up"] = row["1 threads"] / row[key]
             rows.append(row)
     return rows
 
@@ -343,7 +358,15 @@ def main():
     if arguments.measure:
         return measure_memory(arguments.measure)
     # The section that includes compilation goes first.
-    sections = (resnet50, sort_bound, small_kernels, memory, blocks, stabilized)
+    sections = (
+        resnet50,
+        sort_bound,
+        small_kernels,
+        memory,
+        blocks,
+        threads,
+        stabilized,
+    )
     sections = (device_paths,) if arguments.gpu else sections
     progress = keras.utils.Progbar(len(sections), unit_name="table")
     results = {

@@ -21,19 +21,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 from command_line import output_folder
+from process_memory import Peak
 
 from keras_parewire import PARewired
 
 SHAPES = (512, 4608), (2048, 8192), (4096, 16384)
 BACKEND = keras.backend.backend()
-
-
-def resident(field):
-    """Returns a line of the process' memory statistics, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise ValueError(f"There must be a line {field!r}")
 
 
 def prepare_jax(function):
@@ -63,8 +56,7 @@ def measure(rewired, shape):
     prepare = {"jax": prepare_jax, "tensorflow": prepare_tensorflow}[BACKEND]
     # Memory and caches of the backend's own start-up do not count.
     prepare(lambda: keras.initializers.HeNormal(seed=1)((2, 3)))[0]()
-    before = resident("VmRSS")
-    start = time.perf_counter()
+    peak, start = Peak(), time.perf_counter()
     run, size = prepare(lambda: initializer(shape))
     ready = time.perf_counter()
     run()
@@ -73,8 +65,7 @@ def measure(rewired, shape):
         "program in bytes": size,
         "seconds to compile": ready - start,
         "seconds of the first run": first - ready,
-        "peak in kernels": (resident("VmHWM") - before)
-        / (4 * shape[0] * shape[1]),
+        "peak in kernels": peak.above() / (4 * shape[0] * shape[1]),
     }
 
 
@@ -82,6 +73,7 @@ def main():
     """Measures all shapes and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--one", nargs=3, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help="a small kernel")
     parser.add_argument("--out", type=Path, default=output_folder("benchmark"))
     arguments = parser.parse_args()
     if BACKEND == "torch":
@@ -90,7 +82,7 @@ def main():
         rewired, *shape = arguments.one
         return print(json.dumps(measure(bool(rewired), tuple(shape))))
     results = []
-    for shape in SHAPES:
+    for shape in [(64, 48)] if arguments.quick else SHAPES:
         plain, rewired = (
             json.loads(
                 subprocess.check_output(

@@ -45,7 +45,12 @@ def concrete_values(tensor: Tensor) -> np.ndarray | None:
             ) from error
         distribution = keras.distribution.distribution()
         if distribution is None:
-            raise
+            raise ValueError(
+                "The values of a tensor must be readable; if its shards are on "
+                "several hosts, only with its distribution set, by "
+                "`keras.distribution.set_distribution`. Received: a tensor of "
+                f"shape {tuple(tensor.shape)}, for which {error}"
+            ) from error
         values = _gathered_values(tensor, distribution.device_mesh)
     return values
 

@@ -105,6 +105,12 @@ record("reinitialized")
 weights = [whole(variable) for variable in model.weights]
 distribution = keras.distribution.distribution()
 keras.distribution.set_distribution(None)
+if count > 1:
+    try:
+        strengths(kernel)
+        raise AssertionError("no error")
+    except ValueError as error:
+        assert "set_distribution" in str(error), error
 copy = keras.models.clone_model(model)
 copy.set_weights(weights)
 path = f"{sys.argv[4]}.keras"

@@ -40,8 +40,23 @@ def test_scale_of_the_rule():
 
 
 @pytest.mark.backend("jax")
-def test_benchmark_of_sharded_kernels():
-    assert "round 0: single device" in run("benchmark_sharded.py", "--rounds=1")
+def test_benchmark_of_sharded_kernels(tmp_path):
+    run("benchmark_sharded.py", "--rounds=1", "--quick", "--out", tmp_path)
+    measured = json.loads((tmp_path / "benchmark-sharded.json").read_text())
+    assert len(measured["twelve kernels"]) == 1
+    assert measured["large kernel"]["sharded"]["seconds"] > 0
+    for count, rows in measured["hosts"].items():
+        assert len(rows) == int(count)
+        assert {row["kernels rewired"] for row in rows} == {8 // int(count)}
+
+
+@pytest.mark.backend("jax", "tensorflow")
+def test_benchmark_of_traced_kernels(tmp_path):
+    run("benchmark_traced.py", "--quick", "--out", tmp_path)
+    [path] = tmp_path.glob("benchmark-traced-*.json")
+    [row] = json.loads(path.read_text())
+    # The only constant of some size is the table of the noise, 256 KiB.
+    assert row["rewired"]["program in bytes"] < 2**20
 
 
 def test_quickstart(tmp_path):

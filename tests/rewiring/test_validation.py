@@ -55,7 +55,7 @@ def test_strengths_of_a_placeholder():
     with pytest.raises(
         ValueError, match=r"must have values.*Received: kernel="
     ):
-        strengths(kernel)
+        rewire(kernel)
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,11 @@ def test_bools_and_overflows_are_not_numbers(arguments, error):
         with pytest.raises(error, match=f"Received: {name}=") as caught:
             function()
         assert str(value) in str(caught.value)
+
+
+@pytest.mark.backend("jax")
+def test_values_that_cannot_be_read():
+    kernel = ops.ones((3, 4))
+    kernel.delete()
+    with pytest.raises(ValueError, match=r"must be readable.*Received: .*3, 4"):
+        rewire(kernel)
