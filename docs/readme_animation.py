@@ -35,8 +35,9 @@ def main(path):
                 frame.convert("RGB")
                 for frame in ImageSequence.Iterator(animation)
             ]
-    # One palette for all frames, so that only what changes is stored.
-    palette = frames[0].quantize(64)
+    # One palette for all frames, so that only what changes is stored. The last
+    # frame has all the colors.
+    palette = frames[-1].quantize(64)
     frames = [
         frame.quantize(palette=palette, dither=Image.Dither.NONE)
         for frame in frames

@@ -62,11 +62,12 @@ def animate_rewiring(
     variances = np.array([_side_variances(frame) for frame in frames])
     plt = import_pyplot()
     from matplotlib.animation import FuncAnimation, PillowWriter
+    from matplotlib.ticker import MaxNLocator
 
     figure = plt.figure(figsize=(9, 5), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    left, right = (half.subplots() for half in figure.subfigures(1, 2))
     scales = ColorScales(frames)
-    scales.add_colorbars([left])
+    scales.add_colorbars([left], location="bottom")
 
     def draw(index: int) -> None:
         if index == 1:
@@ -81,16 +82,18 @@ def animate_rewiring(
             else f"{index - outputs} input neurons visited"
         )
         right.clear()
-        for values, name in zip(
-            variances.T, ("inputs", "outputs"), strict=True
+        # Not blue and red, which are the signs of weights and strengths.
+        for values, name, style in zip(
+            variances.T, ("inputs", "outputs"), ("-", "--"), strict=True
         ):
-            right.plot(values[: index + 1], label=name)
+            right.plot(values[: index + 1], "k", linestyle=style, label=name)
         right.set(
             xlim=(0, len(frames) - 1),
             ylim=(0, 1.05 * variances.max() or 1),
             xlabel="neurons visited",
             ylabel="variance of their strengths",
         )
+        right.xaxis.set_major_locator(MaxNLocator(integer=True))
         right.legend(loc="upper right")
 
     animation = FuncAnimation(figure, draw, frames=len(frames))

@@ -114,14 +114,21 @@ class ColorScales:
             colors.CenteredNorm(0, self.largest_strength), _COLORS
         )
 
-    def add_colorbars(self, axes: "Sequence[Axes]") -> None:
-        """Adds a bar for each scale beside the axes."""
+    def add_colorbars(
+        self, axes: "Sequence[Axes]", location: str = "right"
+    ) -> None:
+        """Adds a bar for each scale, by default to the right of the axes."""
         for scale, label in (
             (self.strength, "strength of a neuron (color and size)"),
             (self.weight, "weight of a connection"),
         ):
             axes[0].figure.colorbar(
-                scale, ax=axes, label=label, shrink=0.8, aspect=30
+                scale,
+                ax=axes,
+                label=label,
+                location=location,
+                shrink=0.8,
+                aspect=30,
             )
 
 
