@@ -1,11 +1,22 @@
-# Installs the package from the clone that holds this notebook, or from a wheel
-# beside it (in Colab, upload one that `pip wheel . --no-deps` has made).
+# Installs what is missing here: a backend, and this package from the clone that
+# holds the notebook or from a wheel beside it (in Colab, upload one that
+# `pip wheel . --no-deps` has made).
+import importlib
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-if importlib.util.find_spec("keras_parewire") is None:
+
+def find(module):
+    """Returns whether a module is installed."""
+    return importlib.util.find_spec(module) is not None
+
+
+packages = {"matplotlib": "matplotlib", "sklearn": "scikit-learn"}
+needed = [packages[module] for module in packages if not find(module)]
+if not (find("keras") and find("keras_parewire")):
     here = Path.cwd()
     clones = [
         folder
@@ -18,7 +29,14 @@ if importlib.util.find_spec("keras_parewire") is None:
             "Upload a wheel of keras_parewire beside this notebook, or open "
             "the notebook inside a clone of the repository."
         )
+    needed.append(str(sources[0]))
+backends = [name for name in ("tensorflow", "jax", "torch") if find(name)]
+if not backends:
+    backends = ["jax"]
+    needed += backends
+os.environ.setdefault("KERAS_BACKEND", backends[0])
+if needed:
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", str(sources[0])],
-        check=True,
+        [sys.executable, "-m", "pip", "install", "-q", *needed], check=True
     )
+    importlib.invalidate_caches()
