@@ -46,6 +46,7 @@ extensions = [
 exclude_patterns = [
     "gallery",
     "interactive",
+    "measurements",
     "**/sg_execution_times.rst",
     "sg_execution_times.rst",
 ]
@@ -85,6 +86,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"/plot_",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
+    "capture_repr": (),
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,

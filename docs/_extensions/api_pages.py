@@ -86,6 +86,13 @@ def to_rest(app, what, name, obj, options, lines):
         text,
         flags=re.DOTALL | re.MULTILINE,
     )
+    # Lists: Google's style indents the lines that continue an item by 4.
+    text = re.sub(
+        r"^( *)- .*(\n\1 {4}(?! ).*)+",
+        lambda match: match[0].replace(f"\n{match[1]}    ", f"\n{match[1]}  "),
+        text,
+        flags=re.MULTILINE,
+    )
     text = re.sub(r"\[([^]\n]+)\]\((https?://[^)\s]+)\)", r"`\1 <\2>`__", text)
     # Not the ends of links, nor what is reStructuredText already.
     text = re.sub(

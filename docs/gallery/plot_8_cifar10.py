@@ -5,10 +5,11 @@ CIFAR-10: differences within a seed
 Long trainings are not run when this site is built. These are the committed
 rows of the CIFAR-10 study: 20 seeds an arm, three epochs, base `orthogonal`.
 Each dot is the difference between an arm and the plain start for one seed; the
-bar is a 95 % bootstrap interval of their mean.
+bar is the 95 % bootstrap interval of their mean in the committed report.
 """
 
 import csv
+import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,42 +20,51 @@ root = next(
     for folder in (Path.cwd(), *Path.cwd().parents)
     if (folder / "pyproject.toml").exists()
 )
+results = root / "examples" / "results"
+report = json.loads((results / "cifar10-report.json").read_text())
 ARMS = ("pa", "shuffled", "greedy")
 FILES = {
-    "small CNN": "cifar10-small_cnn-ca56ea8d.csv",
-    "MLP": "cifar10-mlp-c941c0b6.csv",
+    "small CNN": "cifar10-small_cnn-ca56ea8d",
+    "MLP": "cifar10-mlp-c941c0b6",
 }
 
 
-def read(name):
-    """Returns the test accuracies in % by arm and seed."""
-    [path] = (root / "examples").rglob(name)
+def read_differences(name):
+    """Returns the differences in test accuracy from plain, by arm."""
     accuracies = {}
-    with path.open(newline="") as file:
+    with (results / f"{name}.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             accuracies.setdefault(row["arm"], {})[int(row["seed"])] = (
                 100 * float(row["test_accuracy"])
             )
-    return accuracies
+    plain = accuracies["base"]
+    return {
+        arm: np.array([accuracies[arm][seed] - plain[seed] for seed in plain])
+        for arm in ARMS
+    }
+
+
+def read_intervals(name):
+    """Returns the mean differences and their intervals, by arm."""
+    config = json.loads((results / f"{name}.json").read_text())
+    [study] = [study for study in report if study["config"] == config]
+    return {
+        line["arm"]: (line["difference"], *line["interval"])
+        for line in study["comparisons"]
+        if (line["reference"], line["metric"]) == ("base", "test_accuracy")
+    }
 
 
 rng = np.random.default_rng(0)
 figure, axes = plt.subplots(1, 2, sharey=True, figsize=(9, 4))
 for ax, (model, name) in zip(axes, FILES.items(), strict=True):
-    accuracies = read(name)
+    differences, intervals = read_differences(name), read_intervals(name)
     for place, arm in enumerate(ARMS):
-        paired = np.array(
-            [
-                accuracies[arm][seed] - accuracies["base"][seed]
-                for seed in sorted(accuracies["base"])
-            ]
-        )
-        chosen = rng.integers(len(paired), size=(5000, len(paired)))
-        low, high = np.percentile(paired[chosen].mean(1), (2.5, 97.5))
-        mean = paired.mean()
+        dots = differences[arm]
+        mean, low, high = intervals[arm]
         ax.plot(
-            place + rng.uniform(-0.15, 0.15, len(paired)),
-            paired,
+            place + rng.uniform(-0.15, 0.15, len(dots)),
+            dots,
             ".",
             color="tab:gray",
         )

@@ -1,5 +1,6 @@
 """The built site: whole, self-contained, and usable in a browser."""
 
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import keras_parewire
+from keras_parewire import studies
 
 for module in ("sphinx", "furo", "myst_parser", "sphinx_gallery"):
     pytest.importorskip(module, reason="needs the extra `docs`")
@@ -23,7 +25,9 @@ for module in ("sphinx", "furo", "myst_parser", "sphinx_gallery"):
 pytestmark = [pytest.mark.slow, pytest.mark.backend("jax")]
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+# Where there are both, as on GitHub's machines, the driver is Chrome's.
+CHROMIUM = shutil.which("google-chrome") or shutil.which("chromium")
+DRIVER = shutil.which("chromedriver")
 GUIDES = {
     "built-models": "re-initialize without recompiling",
     "contributing": "Contributing",
@@ -117,10 +121,22 @@ def test_guides_have_the_words_people_search_for(site, guide):
     assert GUIDES[guide] in page.title
 
 
+def test_every_page_has_a_title_of_its_own(pages):
+    titles = [
+        page.title for path, page in pages.items() if path.stem != "rewiring"
+    ]
+    assert all(title.endswith("keras_parewire") for title in titles)
+    assert len(set(titles)) == len(titles)
+
+
 def test_every_public_name_has_a_page_with_an_example(site):
-    for name in keras_parewire.__all__:
+    names = {name: "keras_parewire" for name in keras_parewire.__all__}
+    names |= {name: "keras_parewire.studies" for name in studies.__all__}
+    overview = (site / "api" / "index.html").read_text()
+    for name, module in names.items():
         text = (site / "api" / "generated" / f"{name}.html").read_text()
-        assert f'id="keras_parewire.{name}"' in text, name
+        assert f'id="{module}.{name}"' in text, name
+        assert f'href="generated/{name}.html"' in overview, name
         if name != "RewireReport":  # It is returned, not made.
             assert "&gt;&gt;&gt; " in text, name
 
@@ -159,6 +175,12 @@ def test_mathematics_is_mathml(site):
     assert "<math" in (site / "guides" / "how-it-works.html").read_text()
 
 
+def test_only_pages_that_are_meant_are_built(site):
+    folders = {path.name for path in site.iterdir() if path.is_dir()}
+    shown = {"api", "gallery_pages", "guides"}
+    assert {f for f in folders if not f.startswith(("_", "."))} == shown
+
+
 def test_the_tutorial_runs_as_a_notebook(site, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
@@ -191,8 +213,9 @@ def address(site):
 @pytest.fixture(scope="module")
 def open_browser(tmp_path_factory):
     webdriver = pytest.importorskip("selenium.webdriver")
-    if not (CHROMIUM and DRIVER):
+    if not DRIVER:
         pytest.skip("needs Chromium and its driver")
+    assert CHROMIUM, "There is a driver, but no browser."
     drivers = []
 
     def start(javascript=True):
@@ -232,6 +255,39 @@ def browser(open_browser):
     return open_browser()
 
 
+@pytest.fixture
+def phone(browser):
+    """The browser with a narrow screen, dark as the system says."""
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1}
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {**size, "mobile": True}
+    )
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [dark]})
+    yield browser
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def requests_of(browser):
+    """Returns the addresses asked for since the last call."""
+    messages = [
+        json.loads(entry["message"])["message"]
+        for entry in browser.get_log("performance")
+    ]
+    return [
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    ]
+
+
+def leaving(requests, address):
+    """Returns those that leave the machine."""
+    inside = (address, "data:", "blob:")
+    return [request for request in requests if not request.startswith(inside)]
+
+
 def step(browser):
     return int(
         browser.find_element("tag name", "body").get_dom_attribute("data-step")
@@ -254,12 +310,6 @@ def test_stepping_through_the_figure(browser, address):
     browser.find_element("id", "previous").click()
     assert step(browser) == 2
 
-    # A swipe to the left over the kernel.
-    matrix = browser.find_element("id", "matrix")
-    swipe = ActionChains(browser).move_to_element(matrix).click_and_hold()
-    swipe.move_by_offset(-80, 0).release().perform()
-    assert step(browser) == 3
-
     ActionChains(browser).send_keys(Keys.END).perform()
     assert step(browser) == 14
     assert not browser.find_element("id", "next").is_enabled()
@@ -271,6 +321,50 @@ def test_stepping_through_the_figure(browser, address):
     Select(browser.find_element("id", "exponent")).select_by_value("0")
     Select(browser.find_element("id", "seed")).select_by_value("3")
     assert browser.find_element("id", "matrix").text != greedy
+
+
+def test_swiping_over_the_figure(phone, address):
+    from selenium.webdriver.common.action_chains import ActionBuilder
+    from selenium.webdriver.common.actions.interaction import POINTER_TOUCH
+    from selenium.webdriver.common.actions.pointer_input import PointerInput
+
+    phone.get(f"{address}/rewiring.html")
+    matrix = phone.find_element("id", "matrix")
+    for moved, expected in ((-80, 1), (-80, 2), (80, 1), (-10, 1)):
+        finger = PointerInput(POINTER_TOUCH, "finger")
+        touch = ActionBuilder(phone, mouse=finger)
+        touch.pointer_action.move_to(matrix).pointer_down()
+        touch.pointer_action.move_by(moved, 0).pointer_up()
+        touch.perform()
+        assert step(phone) == expected
+
+
+def test_the_figure_in_its_guide(browser, address):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(f"{address}/guides/how-it-works.html")
+    frame = browser.find_element("css selector", "iframe.interactive")
+    browser.execute_script("arguments[0].scrollIntoView()", frame)
+    inside = "return document.documentElement.{}"
+
+    def fits(_):
+        browser.switch_to.frame(frame)
+        needed = browser.execute_script(inside.format("scrollHeight"))
+        shown = browser.execute_script(inside.format("clientHeight"))
+        used = browser.find_element("tag name", "main").size["height"]
+        browser.switch_to.default_content()
+        return needed == shown < used + 60
+
+    WebDriverWait(browser, 60).until(fits)
+    # The switch of the page around it changes the figure too.
+    browser.execute_script("document.body.dataset.theme = 'dark'")
+    browser.switch_to.frame(frame)
+    WebDriverWait(browser, 60).until(
+        lambda _: (
+            browser.execute_script(inside.format("dataset.theme")) == "dark"
+        )
+    )
+    browser.switch_to.default_content()
 
 
 def test_the_figure_plays_by_itself(browser, address):
@@ -289,31 +383,70 @@ def test_the_figure_without_javascript(open_browser, address):
 
 
 def test_search_finds_a_function(browser, address):
+    from selenium.webdriver import Keys
     from selenium.webdriver.support.ui import WebDriverWait
 
-    browser.get(f"{address}/search.html?q=reinitialize")
+    browser.get(f"{address}/index.html")
+    requests_of(browser)
+    field = browser.find_element("css selector", "input.sidebar-search")
+    field.send_keys("reinitialize", Keys.ENTER)
     results = WebDriverWait(browser, 120).until(
         lambda _: browser.find_elements("css selector", "ul.search li a")
     )
     assert any("reinitialize" in result.text for result in results)
+    requests = requests_of(browser)
+    assert any(request.endswith("searchindex.js") for request in requests)
+    assert not leaving(requests, address)
 
 
-@pytest.mark.parametrize(
-    "page",
-    ["index", "guides/how-it-works", "gallery_pages/index", "api/index"],
-)
-def test_no_request_leaves_the_machine(browser, address, page):
-    import json
+def test_navigation_on_a_phone(phone, address):
+    from selenium.webdriver.support.ui import WebDriverWait
 
-    browser.get_log("performance")
-    browser.get(f"{address}/{page}.html")
-    requests = [
-        message["params"]["request"]["url"]
-        for entry in browser.get_log("performance")
-        if (message := json.loads(entry["message"])["message"])["method"]
-        == "Network.requestWillBeSent"
-    ]
-    assert requests
-    assert all(
-        request.startswith((address, "data:", "blob:")) for request in requests
+    phone.get(f"{address}/index.html")
+    link = phone.find_element(
+        "css selector", '.sidebar-tree a[href="guides/seeds.html"]'
     )
+    assert not phone.execute_script(IS_ON_SCREEN, link)
+    phone.find_element("css selector", "header label.nav-overlay-icon").click()
+    wait = WebDriverWait(phone, 60)
+    wait.until(lambda _: phone.execute_script(IS_ON_SCREEN, link))
+    link.click()
+    assert "Seeds, reproducibility and pairing" in phone.title
+
+
+IS_ON_SCREEN = """
+const box = arguments[0].getBoundingClientRect();
+return box.left >= 0 && box.left < innerWidth;
+"""
+# Elements that are wider than the page and do not scroll by themselves.
+OVERFLOWING = """
+const is_fixed = element => getComputedStyle(element).position === "fixed";
+const clips = element => element !== document.body && (
+    getComputedStyle(element).overflowX !== "visible"
+    || is_fixed(element) || clips(element.parentElement));
+const width = document.documentElement.clientWidth;
+return [...document.querySelectorAll("body *")].filter(element => {
+    const box = element.getBoundingClientRect();
+    return box.width && box.right > width + 1 && !is_fixed(element)
+        && !clips(element.parentElement);
+}).map(element => element.outerHTML.slice(0, 100));
+"""
+BRIGHT_PICTURES = """
+return [...document.querySelectorAll(".content img")].filter(
+    image => !getComputedStyle(image).filter.includes("invert")
+).map(image => image.src);
+"""
+
+
+def test_every_page_on_a_phone(phone, address, site, pages):
+    """Nothing sticks out, pictures are dark, no request leaves the machine."""
+    phone.get("about:blank")
+    requests_of(phone)
+    for path in pages:
+        name = path.relative_to(site).as_posix()
+        phone.get(f"{address}/{name}")
+        assert phone.execute_script(OVERFLOWING) == [], name
+        assert phone.execute_script(BRIGHT_PICTURES) == [], name
+        requests = requests_of(phone)
+        assert requests, name
+        assert not leaving(requests, address), name
