@@ -191,6 +191,13 @@ def test_ci_runs_the_test_command_of_the_readme():
     assert ci_commands()[: len(expected)] == expected
 
 
+def test_ci_opens_the_site():
+    # The command of the README leaves its tests out.
+    assert (
+        'KERAS_BACKEND=jax python -m pytest -m "" tests/docs' in ci_commands()
+    )
+
+
 def test_pre_commit_runs_the_checks_of_ci():
     hooks = re.findall(
         r"^ +entry: (.*)$",

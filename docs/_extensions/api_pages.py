@@ -94,9 +94,12 @@ def to_rest(app, what, name, obj, options, lines):
         flags=re.MULTILINE,
     )
     text = re.sub(r"\[([^]\n]+)\]\((https?://[^)\s]+)\)", r"`\1 <\2>`__", text)
-    # Not the ends of links, nor what is reStructuredText already.
+    # Not the ends of links, nor what is reStructuredText already, nor examples.
     text = re.sub(
-        r"(?<![`:\w])`([^`<]+)`(?![`_])", r"``\1``", text, flags=re.DOTALL
+        r"^ *(?:>>>|\.\.\. ).*|(?<![`:\w])`([^`<]+)`(?![`_])",
+        lambda match: f"``{match[1]}``" if match[1] else match[0],
+        text,
+        flags=re.MULTILINE,
     )
     lines[:] = text.split("\n")
 
