@@ -73,20 +73,22 @@ def _on_threads(
             futures = {}
             for number in at_once:
                 kernel = kernels[number]
-                prepared = rewiring.prepare(kernel, own.pop(number))
                 future = pool.submit(
-                    rewiring.compute, kernel, *prepared, threads // workers
+                    rewiring.compute,
+                    kernel,
+                    own.pop(number),
+                    rewiring.draw(kernel),
+                    threads // workers,
                 )
                 futures[future] = number
-            del prepared
             try:
                 for future in as_completed(futures):
                     yield futures[future], future.result()
             finally:
                 pool.shutdown(cancel_futures=True)
     for number in list(own):
-        prepared = rewiring.prepare(kernels[number], own.pop(number))
-        yield number, rewiring.compute(kernels[number], *prepared, threads)
+        kernel, drawn = kernels[number], rewiring.draw(kernels[number])
+        yield number, rewiring.compute(kernel, own.pop(number), drawn, threads)
 
 
 def _shared(

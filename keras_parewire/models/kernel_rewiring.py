@@ -58,33 +58,34 @@ class KernelRewiring(NamedTuple):
     exponent: float
     block_size: int
 
-    def prepare(
-        self, kernel: Kernel, values: np.ndarray
-    ) -> tuple[float, np.ndarray]:
-        """Returns a kernel's variance, and the values to rewire.
+    def draw(self, kernel: Kernel) -> np.ndarray | None:
+        """Draws new values, if there is a base.
 
-        It draws from the base, which may not be able to do so in a thread.
+        It is not called in a thread: a base may not be able to draw there.
         """
-        before = strength_variance_of(values, kernel.layout)
-        if self.base is not None:
-            values = _draw(self.base, kernel.weight, self.seed)
-        return before, values
+        if self.base is None:
+            return None
+        return _draw(self.base, kernel.weight, self.seed)
 
     def compute(
         self,
         kernel: Kernel,
-        before: float,
-        values: np.ndarray,
+        current: np.ndarray,
+        drawn: np.ndarray | None,
         threads: int,
     ) -> Rewired:
-        """Rewires what `prepare` has returned; may run in a thread."""
+        """Rewires the drawn or else the current values, also in a thread."""
         layout = kernel.layout
-        start = before
-        if self.base is not None:
-            start = strength_variance_of(values, layout)
-        key = noise_key(kernel.weight.seed(self.seed, Stream.REWIRING))
+        start = before = strength_variance_of(current, layout)
+        if drawn is not None:
+            start = strength_variance_of(drawn, layout)
         values = rewire_kernel(
-            values, layout, self.exponent, self.block_size, key, threads
+            current if drawn is None else drawn,
+            layout,
+            self.exponent,
+            self.block_size,
+            noise_key(kernel.weight.seed(self.seed, Stream.REWIRING)),
+            threads,
         )
         after = strength_variance_of(values, layout)
         return Rewired(before, start, after, values)

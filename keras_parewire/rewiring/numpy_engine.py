@@ -59,19 +59,28 @@ def rewire_matrix(
         A new array of the same shape, dtype and values.
     """
     wide = np.float64 if matrix.dtype == np.float64 else np.float32
-    rows = _transpose(matrix, wide)
+    rows = _transpose(matrix, wide, threads)
     rewire_rows(rows, noise[0], exponent, block_size, threads)
-    rows = _transpose(rows, wide)
+    rows = _transpose(rows, wide, threads)
     rewire_rows(rows, noise[1], exponent, block_size, threads)
     return rows.astype(matrix.dtype, copy=False)
 
 
-def _transpose(matrix: np.ndarray, dtype: Any) -> np.ndarray:
+def _transpose(matrix: np.ndarray, dtype: Any, threads: int) -> np.ndarray:
     """Returns a transposed copy, made in strips: faster for large matrices."""
     transposed = np.empty(matrix.shape[::-1], dtype)
-    for start in range(0, len(matrix), _STRIP):
+
+    def copy(start: int) -> None:
         strip = slice(start, start + _STRIP)
         transposed[:, strip] = matrix[strip].T
+
+    starts = range(0, len(matrix), _STRIP)
+    if threads > 1 and matrix.size >= _AHEAD:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(copy, starts))
+    else:
+        for start in starts:
+            copy(start)
     return transposed
 
 

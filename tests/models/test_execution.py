@@ -40,10 +40,10 @@ def test_no_more_threads_than_allowed(monkeypatch):
     names, shares = set(), []
     compute = KernelRewiring.compute
 
-    def watched(self, kernel, before, values, threads):
+    def watched(self, kernel, current, drawn, threads):
         names.add(threading.current_thread().name)
         shares.append(threads)
-        return compute(self, kernel, before, values, threads)
+        return compute(self, kernel, current, drawn, threads)
 
     monkeypatch.setattr(KernelRewiring, "compute", watched)
     for allowed in (1, 2, 3, 9):
