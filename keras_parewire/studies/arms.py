@@ -4,6 +4,7 @@ Also the descriptions, in types that JSON can hold, by which a study recognizes
 its arms and its configuration.
 """
 
+import functools
 import hashlib
 import inspect
 import math
@@ -93,6 +94,12 @@ def describe(value: Any, what: str) -> Any:
         return f"{value.dtype} array of shape {value.shape}, sha256 {digest}"
     if isinstance(value, keras.layers.Layer):
         return f"layer {value.name}"
+    if isinstance(value, functools.partial):
+        return {
+            "function": describe(value.func, what),
+            "arguments": describe([*value.args], what),
+            "keywords": describe(value.keywords, what),
+        }
     name = getattr(value, "__qualname__", None)
     if name is not None:
         return f"function {name}"

@@ -46,7 +46,7 @@ def report(
     if identity["config"]:
         lines += ["", _facts(identity["config"]) + "."]
     lines += ["", NOTES, "", *summary_table(found, rows)]
-    lines += _failures(rows)
+    lines += failures(rows)
     comparisons = compare(found)
     if comparisons:
         lines += ["", *comparison_table(comparisons), ""]
@@ -211,11 +211,8 @@ def table_row(*cells: Any) -> str:
     )
 
 
-def _header(*cells: str) -> list[str]:
-    return [table_row(*cells), table_row(*["---"] * len(cells))]
-
-
-def _failures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+def failures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns the lines of a list of failed runs, if there are any."""
     failed = [row for row in rows if row["metrics"] is None]
     if not failed:
         return []
@@ -230,6 +227,10 @@ def _failures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
         error = error if len(error) <= 200 else f"{error[:200]}..."
         lines.append(f"- `{row['arm']}`, seed {row['seed']}: {error}")
     return lines
+
+
+def _header(*cells: str) -> list[str]:
+    return [table_row(*cells), table_row(*["---"] * len(cells))]
 
 
 def _spread(values: Iterable[float]) -> str:

@@ -9,6 +9,7 @@ shows which runs are missing.
 import contextlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,6 +45,18 @@ class Rows:
         }
         self._read: dict[str, Row] = {}
         self._check_folder()
+
+    @classmethod
+    def open(cls, path: Any) -> "Rows":
+        """Returns the rows of a folder as they are, of whatever study."""
+        known = _load(Path(path) / "study.json")
+        return cls(path, known["arms"], known["config"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The user's configuration."""
+        config: dict[str, Any] = self._identity["config"]
+        return config
 
     @property
     def environment(self) -> dict[str, str] | None:
@@ -217,13 +230,28 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
+    write_whole(path, json.dumps(content, indent=1, allow_nan=False))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file that is never seen half written."""
     draft = path.with_name(f".{uuid.uuid4().hex}")
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, allow_nan=False)
+        # Line ends stay as they are, on any system.
+        with draft.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(draft, path)
+        _replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def _replace(draft: Path, path: Path) -> None:
+    # Windows refuses while another process reads the file.
+    for _ in range(50):
+        with contextlib.suppress(PermissionError):
+            return os.replace(draft, path)
+        time.sleep(0.1)
+    os.replace(draft, path)

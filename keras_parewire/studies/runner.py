@@ -5,13 +5,9 @@ import inspect
 import itertools
 import math
 import numbers
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import keras
@@ -21,6 +17,11 @@ from keras import ops
 from keras_parewire.models.weights import assign_all, check_model
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.studies.arms import Arm, initialize
+from keras_parewire.studies.environment import (
+    count_threads,
+    find_environment,
+    find_flags,
+)
 
 # Keeps the random numbers of training apart from those of the weights.
 _TRAINING = 0x747261696E
@@ -33,11 +34,15 @@ class Outcome(NamedTuple):
         metrics: The numbers that training returned; None if it failed.
         error: Why it failed, or None.
         seconds: How long training took.
+        threads: How many threads the backend used for one operation.
+        flags: Environment variables that change how it computes.
     """
 
     metrics: dict[str, float] | None
     error: str | None
     seconds: float
+    threads: int = 0
+    flags: str = ""
 
 
 class Runner:
@@ -108,17 +113,18 @@ class Runner:
                 f"`train`. Received: model={self.model.name!r}, compiled while "
                 f"it was trained for the arm {arm!r}, seed={seed}"
             )
+        machine = count_threads(), find_flags()
         if error is not None:
             # On JAX, Keras takes a model's variables away during `fit` and does
             # not return them after an exception.
             self._build()
-            return Outcome(None, error, seconds)
+            return Outcome(None, error, seconds, *machine)
         metrics = check_metrics(result)
         bad = {k: v for k, v in metrics.items() if not math.isfinite(v)}
         if bad:
             listed = ", ".join(f"{name} is {v}" for name, v in bad.items())
-            return Outcome(None, f"Not finite: {listed}", seconds)
-        return Outcome(metrics, None, seconds)
+            return Outcome(None, f"Not finite: {listed}", seconds, *machine)
+        return Outcome(metrics, None, seconds, *machine)
 
 
 def check_metrics(result: Any) -> dict[str, float]:
@@ -138,41 +144,6 @@ def check_metrics(result: Any) -> dict[str, float]:
             f"makes one of a tensor). Received: {result!r}"
         )
     return {name: float(value) for name, value in result.items()}
-
-
-def find_environment(model: Any) -> dict[str, str]:
-    """Returns what a run's numbers depend on besides its configuration."""
-    backend = keras.backend.backend()
-    return {
-        "keras_parewire": version("keras_parewire"),
-        "keras": keras.__version__,
-        "backend": backend,
-        "backend_version": str(sys.modules[backend].__version__),
-        "numpy": np.__version__,
-        "dtype": str(model.dtype_policy.name),
-        "device": _device(model),
-    }
-
-
-def _device(model: Any) -> str:
-    # Each backend has its own class of device, and only the names agree.
-    name = str(getattr(model.weights[0].value, "device", "")).lower()
-    if "cuda" in name or "gpu" in name:
-        return _gpu_name()
-    other = next((kind for kind in ("tpu", "mps", "xpu") if kind in name), None)
-    return other or f"cpu {platform.machine()}"
-
-
-def _gpu_name() -> str:
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        process = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "gpu"
-    names = sorted(set(process.stdout.split("\n")) - {""})
-    return f"gpu {', '.join(names)}"
 
 
 def _compilation(model: Any) -> tuple[Any, Any]:

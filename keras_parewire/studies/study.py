@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import io
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any
 import keras
 
 from keras_parewire.studies.arms import Arm, check_arms, describe
-from keras_parewire.studies.rows import Row, Rows
+from keras_parewire.studies.rows import Row, Rows, write_whole
 from keras_parewire.studies.runner import Outcome, Runner
 
 # The columns of a row besides its metrics.
-_OWN_COLUMNS = ("arm", "seed", "error", "seconds", "utc")
+_OWN_COLUMNS = ("arm", "seed", "error", "seconds", "threads", "flags", "utc")
 
 
 class Study:
@@ -202,7 +203,9 @@ class Study:
         """Returns a dict for each run, ordered by seed.
 
         `pandas.DataFrame(study.rows())` makes a table of them. A failed run has
-        None for each metric, and the reason in `"error"`.
+        None for each metric, and the reason in `"error"`. The threads of the
+        backend and the environment variables that change how it computes
+        (`"flags"`) are on record, but runs that differ in them may mix.
         """
         rows = list(self._rows)
         names = list(
@@ -213,14 +216,14 @@ class Study:
                 "arm": row["arm"],
                 "seed": row["seed"],
                 **{name: (row["metrics"] or {}).get(name) for name in names},
-                **{key: row[key] for key in ("error", "seconds", "utc")},
+                **{key: row.get(key) for key in _OWN_COLUMNS[2:]},
                 **row["identity"]["environment"],
             }
             for row in rows
         ]
 
     def to_csv(self, path: Any) -> None:
-        """Writes all rows to one CSV file.
+        """Writes all rows to one CSV file, whole or not at all.
 
         Args:
             path: The file, which is replaced if it exists.
@@ -230,10 +233,11 @@ class Study:
         """
         rows = self.rows()
         self._check_any(rows)
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(Path(path), text.getvalue())
 
     def report(
         self, *, difference: float | Mapping[str, float] | None = None

@@ -1,10 +1,12 @@
 import csv
+import functools
 import inspect
 import json
 import math
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -15,6 +17,8 @@ from keras import layers
 
 from keras_parewire import rewire_model
 from keras_parewire.studies import Study
+from keras_parewire.studies.environment import count_threads
+from keras_parewire.studies.rows import Rows
 from keras_parewire.studies.runner import Runner
 
 X = np.random.default_rng(0).normal(size=(48, 8)).astype("float32")
@@ -235,12 +239,15 @@ def test_a_study_goes_on_where_it_stopped(make_study):
     assert sorted(os.listdir(runs)) == sorted(names)
 
 
-KILLED = """
+WAITING = """
+import time
 from test_study import *
 
 def train(model, seed):
     if seed == 1:
-        os._exit(9)
+        open(sys.argv[2], "w").close()
+        while True:
+            time.sleep(0.1)
     return instant(model, seed)
 
 study = Study(make_small_model, train, arms=ARMS, path=sys.argv[1])
@@ -250,16 +257,24 @@ study.run(range(3))
 
 @pytest.mark.slow
 def test_a_killed_process_leaves_whole_rows(make_study, tmp_path):
-    process = subprocess.run(
-        [sys.executable, "-c", KILLED, tmp_path / "study"],
+    marker = tmp_path / "marker"
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, tmp_path / "study", marker],
         cwd=os.path.dirname(__file__),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
+        stdout=subprocess.DEVNULL,
     )
-    assert process.returncode == 9, process.stderr
-    study = make_study()
+    while not marker.exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    study, whole = make_study(), make_study(folder="whole")
     assert list(results(study)) == [("plain", 0), ("pa", 0)]
+    for each in (study, whole):
+        each.run(range(3), verbose=0)
+    assert results(study) == results(whole)
+    assert len(results(study)) == 6
 
 
 def test_a_draft_is_not_a_row(make_study):
@@ -377,6 +392,77 @@ def test_to_csv(make_study, tmp_path):
         assert row["backend"] == keras.backend.backend()
 
 
+def test_a_csv_file_is_replaced_whole(make_study, tmp_path, monkeypatch):
+    path = tmp_path / "rows.csv"
+    path.write_text("before")
+    study = make_study()
+    study.run([0], verbose=0)
+
+    def fail(*args):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="no space left"):
+            study.to_csv(path)
+    assert path.read_text() == "before"
+    assert sorted(os.listdir(tmp_path)) == ["rows.csv", "study"]
+    study.to_csv(path)
+    assert path.read_text().startswith("arm,seed,loss")
+
+
+def test_a_file_that_is_being_read_is_replaced_later(make_study, monkeypatch):
+    replace, refused = os.replace, []
+
+    def refuse(*args):
+        # As Windows does.
+        if len(refused) < 2:
+            refused.append(args)
+            raise PermissionError
+        replace(*args)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    study = make_study()
+    study.run([0], verbose=0)
+    assert len(refused) == 2
+    assert len(make_study().rows()) == 2
+
+
+def test_rows_of_any_study_can_be_read(make_study):
+    study = make_study(config={"epochs": 2})
+    study.run([0, 1], verbose=0)
+    rows = Rows.open(study.path)
+    assert rows.config == {"epochs": 2}
+    assert list(rows) == list(study._rows)
+
+
+def test_rows_record_threads_and_flags(make_study, monkeypatch):
+    flags = "--xla_cpu_enable_fast_math=false"
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    study = make_study()
+    study.run([0], verbose=0)
+    monkeypatch.delenv("XLA_FLAGS")
+    # They do not keep runs apart.
+    study.run([1], verbose=0)
+    rows = make_study().rows()
+    assert f"XLA_FLAGS={flags}" in rows[0]["flags"]
+    assert "XLA_FLAGS" not in rows[2]["flags"]
+    assert all(row["threads"] >= 1 for row in rows)
+
+
+@pytest.mark.backend("tensorflow")
+def test_threads_of_tensorflow(monkeypatch):
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
+    assert count_threads() == 3
+
+
+@pytest.mark.backend("torch")
+def test_threads_of_torch():
+    import torch
+
+    assert count_threads() == torch.get_num_threads()
+
+
 def test_rows_say_what_they_depend_on(make_study):
     study = make_study(config={"epochs": 2, "rate": np.float32(0.5)})
     study.run([0], verbose=0)
@@ -418,6 +504,21 @@ def test_another_study_does_not_mix(make_study, changes, differing):
     with pytest.raises(ValueError, match=r"another study.* Received") as error:
         make_study(**{"config": config, **changes})
     assert differing in str(error.value)
+
+
+def scale(model, seed, factor):
+    model.layers[0].kernel.assign(factor * as_array(model.layers[0].kernel))
+
+
+def test_arms_with_arguments_are_told_apart(make_study):
+    def arms(factor):
+        return {"scaled": functools.partial(scale, factor=factor)}
+
+    study = make_study(arms=arms(2.0))
+    study.run([0], verbose=0)
+    assert len(make_study(arms=arms(2.0)).rows()) == 1
+    with pytest.raises(ValueError, match=r"factor is 2\.0, not 3\.0"):
+        make_study(arms=arms(3.0))
 
 
 def test_another_environment_does_not_mix(make_study):
