@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from cifar10.summary import METRICS, UNPAIRED, percentages
+from cifar10.trainer import CURVES
 from keras_parewire.studies.figures import plot_differences
 from keras_parewire.studies.report import compare
 
@@ -28,16 +29,22 @@ COLORS = {
 LEAST_VARIANCE = 1e-6
 
 
-def draw(config, arms, stem):
-    """Draws the figures of a study to `<stem>-<figure>.png`."""
-    arms = {arm: arms[arm] for arm in COLORS if arm in arms}
+def draw(config, found, stem):
+    """Draws the figures of a study to `<stem>-<figure>.png`.
+
+    Args:
+        config: The study's configuration.
+        found: All numbers by arm, metric and seed.
+        stem: What the paths of the figures begin with.
+    """
+    found = {arm: found[arm] for arm in COLORS if arm in found}
     for name, function in (
         ("curves", draw_curves),
         ("differences", draw_differences),
         ("effects", draw_effects),
         ("strengths", draw_strengths),
     ):
-        figure = function(arms)
+        figure = function(found)
         if figure is None:
             continue
         figure.suptitle(
@@ -48,19 +55,21 @@ def draw(config, arms, stem):
         plt.close(figure)
 
 
-def draw_curves(arms):
+def draw_curves(found):
     """Learning curves: means, and bands of one standard deviation."""
-    columns = {
-        "losses": ("training loss", 1),
-        "accuracies": ("training accuracy in %", 100),
-        "val_accuracies": ("validation accuracy in %", 100),
+    labels = {
+        "loss": ("training loss", 1),
+        "accuracy": ("training accuracy in %", 100),
+        "val_accuracy": ("validation accuracy in %", 100),
     }
     figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
-    for axis, (column, (label, scale)) in zip(
-        axes, columns.items(), strict=True
-    ):
-        for arm, rows in arms.items():
-            curves = np.array([row[column] for row in rows.values()]) * scale
+    for axis, curve in zip(axes, CURVES, strict=True):
+        label, scale = labels[curve]
+        for arm, metrics in found.items():
+            curves = []
+            while values := metrics.get(f"epoch_{len(curves) + 1}_{curve}"):
+                curves.append([*values.values()])
+            curves = np.transpose(curves) * scale
             epochs = np.arange(1, curves.shape[1] + 1)
             mean, spread = curves.mean(axis=0), curves.std(axis=0)
             style = {"marker": "o", "markersize": 3} if len(epochs) < 20 else {}
@@ -85,9 +94,9 @@ def draw_curves(arms):
     return figure
 
 
-def draw_differences(arms):
+def draw_differences(found):
     """Each seed's difference from the base, as a dot; the mean as a line."""
-    found = _paired(arms)
+    found = _paired(found)
     if not found:
         return None
     names = {arm: arm.replace("_", "\n") for arm in found}
@@ -99,21 +108,21 @@ def draw_differences(arms):
     )
 
 
-def draw_effects(arms):
+def draw_effects(found):
     """Each arm's mean difference from the base against its strength variance.
 
     Bars are bootstrap intervals of 95 %.
     """
-    found = _paired(arms)
-    if not found:
+    paired = _paired(found)
+    if not paired:
         return None
     figure, axes = plt.subplots(
         1, len(METRICS), figsize=(13, 4), layout="constrained"
     )
     by_metric = dict(zip(METRICS, axes, strict=True))
-    for item in compare(found):
+    for item in compare(paired):
         arm = item["arm"]
-        variances = [row["strength_variance"] for row in arms[arm].values()]
+        variances = [*found[arm]["strength_variance"].values()]
         low, high = item["interval"] or [item["difference"]] * 2
         by_metric[item["metric"]].errorbar(
             max(np.mean(variances), LEAST_VARIANCE),
@@ -136,7 +145,7 @@ def draw_effects(arms):
     return figure
 
 
-def draw_strengths(arms):
+def draw_strengths(found):
     """Strength variance and kurtosis at initialization against accuracy."""
     measures = {
         "strength_variance": "mean strength variance at initialization",
@@ -148,10 +157,14 @@ def draw_strengths(arms):
     )
     for line, metric in zip(axes, metrics, strict=True):
         for axis, (measure, label) in zip(line, measures.items(), strict=True):
-            for arm, rows in arms.items():
+            for arm, metrics in found.items():
+                if measure == "strength_kurtosis" and (
+                    max(metrics["strength_variance"].values()) < LEAST_VARIANCE
+                ):
+                    continue
                 axis.plot(
-                    [row[measure] for row in rows.values()],
-                    [100 * row[metric] for row in rows.values()],
+                    [*metrics[measure].values()],
+                    [100 * value for value in metrics[metric].values()],
                     ".",
                     color=COLORS[arm],
                     alpha=0.7,
@@ -167,12 +180,13 @@ def draw_strengths(arms):
     return figure
 
 
-def _paired(arms):
+def _paired(found):
     """The accuracies of the base and of the arms that share seeds with it."""
-    base = arms.get("base", {})
+    base = found.get("base", {}).get("test_accuracy", {})
     paired = [
         arm
-        for arm, rows in arms.items()
-        if arm not in ("base", *UNPAIRED) and set(rows) & set(base)
+        for arm, metrics in found.items()
+        if arm not in ("base", *UNPAIRED)
+        and set(metrics["test_accuracy"]) & set(base)
     ]
-    return percentages({arm: arms[arm] for arm in ("base", *paired) if paired})
+    return percentages({arm: found[arm] for arm in ("base", *paired) if paired})

@@ -2,8 +2,9 @@
 
     python examples/cifar10/report.py examples/results/cifar10-*.csv
 
-Writes `cifar10-report.md`, which it also prints, `.json` with all numbers, and
-the figures of each study to the folder of `--out`.
+Takes the CSV files and the folders of studies, and joins those of one
+configuration. Writes `cifar10-report.md`, which it also prints, `.json` with
+all numbers, and the figures of each study to the folder of `--out`.
 """
 
 import argparse
@@ -16,8 +17,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from command_line import output_folder
 
 from cifar10 import figures, rows
-from cifar10.summary import METRICS, STYLE, summarize
-from keras_parewire.studies.report import comparison_table, table_row
+from cifar10.summary import METRICS, STYLE, measured, summarize
+from keras_parewire.studies.report import (
+    comparison_table,
+    failures,
+    table_row,
+)
 
 # https://github.com/scabini/PArewiring_weights: 100 models each.
 PUBLISHED = {
@@ -36,27 +41,6 @@ PUBLISHED = {
 }
 # Fingerprints of copies whose images went through lossy compression.
 LOSSY = {"16a32a75c0fc"}
-
-
-def read_study(path):
-    """Returns the configuration, the device and the rows of each arm."""
-    found = rows.read(path)
-    if not found:
-        raise ValueError(f"A study must have rows. Received: {path}")
-    arms = {}
-    for row in found:
-        arms.setdefault(row["arm"], {})[int(row["seed"])] = _numbers(row)
-    config = json.loads(path.with_suffix(".json").read_text())
-    devices = sorted({row["device"] for row in found})
-    return config, ", ".join(devices), arms
-
-
-def _numbers(row):
-    curves = ("losses", "accuracies", "val_accuracies")
-    single = (*METRICS, "strength_variance", "strength_kurtosis")
-    return {name: json.loads(row[name]) for name in curves} | {
-        name: float(row[name]) for name in single
-    }
 
 
 def describe(config, device):
@@ -108,10 +92,10 @@ def comparisons(summary):
     return [*comparison_table(items, **STYLE), "", *verdicts]
 
 
-def report(config, device, summary):
+def report(config, device, summary, failed):
     """Returns the report of one study as lines of Markdown."""
     lines = [f"## {config['model']}", "", describe(config, device), ""]
-    lines += table(config, summary)
+    lines += [*table(config, summary), *failed]
     if config["model"] in PUBLISHED:
         lines += [
             "",
@@ -139,17 +123,20 @@ miss 0 by chance. p (Holm) is corrected for all comparisons of a metric.
 def main():
     """Writes the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("rows", type=Path, nargs="+", help="CSV files")
+    parser.add_argument(
+        "rows", type=Path, nargs="+", help="CSV files or folders"
+    )
     parser.add_argument("--out", type=Path, default=output_folder("cifar10"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     lines, results = [NOTES], []
-    for path in arguments.rows:
-        config, device, arms = read_study(path)
-        summary = summarize(arms)
-        lines += report(config, device, summary)
+    for stem, config, devices, runs in rows.read(arguments.rows):
+        device = ", ".join(sorted(devices))
+        found = measured(runs.values())
+        summary = summarize(found)
+        lines += report(config, device, summary, failures(runs.values()))
         results.append({"config": config, "device": device, **summary})
-        figures.draw(config, arms, arguments.out / path.stem)
+        figures.draw(config, found, arguments.out / stem)
     text = "\n".join(lines)
     print(text)
     stem = arguments.out / "cifar10-report"

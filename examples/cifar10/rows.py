@@ -1,134 +1,105 @@
-"""The rows of a study: a CSV file that survives being killed at any moment."""
+"""Reads the rows of the CIFAR-10 study, in each form that they have had."""
 
 import csv
-import io
-import os
-from contextlib import contextmanager
+import json
+import math
 from pathlib import Path
+from typing import NamedTuple
 
-try:
-    import fcntl
-except ImportError:  # Windows: only one process at a time may add rows.
-    fcntl = None
+from cifar10.trainer import CURVES
+from keras_parewire.studies.rows import Rows
 
-KEY = ("model", "arm", "seed")
-COLUMNS = (
-    *KEY,
-    "base",
-    "draw",
-    "epochs",
-    "epoch_1_accuracy",
-    "epoch_1_val_accuracy",
-    "val_accuracy",
-    "test_accuracy",
-    "strength_variance",
-    "strength_kurtosis",
-    "losses",
-    "accuracies",
-    "val_accuracies",
-    "config",
-    "backend",
-    "device",
-    "dtype",
-    "keras",
-    "backend_version",
-    "numpy",
-    "keras_parewire",
-    "threads",
-    "flags",
-    "seconds",
-    "utc",
-)
-# Rows of the first version of the study lack these.
-ADDED = ("threads", "flags")
-FIRST_COLUMNS = tuple(column for column in COLUMNS if column not in ADDED)
+# Version 3 computes what version 2 did, and only stores it in another form.
+SAME_RUNS = {3: 2}
+# Versions 1 and 2 stored each curve as a list of numbers.
+LISTS = {"losses": "loss", "accuracies": "accuracy"}
+LISTS["val_accuracies"] = "val_accuracy"
+SINGLE = ("test_accuracy", "strength_variance", "strength_kurtosis")
 
 
-def read(path):
-    """Returns the complete rows of a file, or none if there is no file."""
-    path = Path(path)
-    if not path.exists():
-        return []
-    return _parse(path.read_bytes(), COLUMNS, FIRST_COLUMNS)
+class Section(NamedTuple):
+    """All rows of one configuration, as `keras_parewire.studies` has them."""
+
+    stem: str
+    config: dict
+    devices: set
+    rows: dict
 
 
-def key(row):
-    """Returns what may be in a file only once."""
-    return tuple(str(row[column]) for column in KEY)
-
-
-def append(path, row):
-    """Adds a row, whole or not at all, unless another process already has.
+def read(paths):
+    """Reads folders and CSV files of studies, and joins those of one kind.
 
     Returns:
-        Whether the row was added.
+        A list of `Section`, whose rows are by arm and seed.
     """
-    _create(path)
-    with _locked(path) as file:
-        content = _repair(file)
-        if key(row) in map(key, _parse(content, COLUMNS)):
-            return False
-        _write(file, _line(row[column] for column in COLUMNS))
-        return True
+    sections = {}
+    for path in map(Path, paths):
+        config, found = (_read_folder if path.is_dir() else _read_csv)(path)
+        if not found:
+            raise ValueError(f"A study must have rows. Received: {path}")
+        version = config["study_version"]
+        kind = {**config, "study_version": SAME_RUNS.get(version, version)}
+        section = sections.setdefault(
+            json.dumps(kind, sort_keys=True),
+            Section(path.stem, config, set(), {}),
+        )
+        for row in found:
+            section.devices.add(row.pop("device"))
+            run = row["arm"], row["seed"]
+            if section.rows.setdefault(run, row) != row:
+                raise ValueError(
+                    "Rows of one configuration must be of different runs or "
+                    f"the same. Received: {path}, whose row of the arm "
+                    f"{run[0]!r}, seed {run[1]} differs from another one"
+                )
+    return list(sections.values())
 
 
-def write_atomically(path, text):
-    """Writes a file that is never seen half written."""
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text)
-    draft.replace(path)
+def _read_folder(path):
+    rows = Rows.open(path)
+    return rows.config, [
+        {
+            **{name: row[name] for name in ("arm", "seed", "metrics", "error")},
+            "device": row["identity"]["environment"]["device"],
+        }
+        for row in rows
+    ]
 
 
-def _create(path):
-    """Creates the file with its header; a link never replaces another file."""
-    path = Path(path)
-    if path.exists():
-        return
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(_line(COLUMNS))
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
+def _read_csv(path):
+    config = json.loads(path.with_suffix(".json").read_text())
+    with path.open(newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    rows = [
+        {
+            "arm": row["arm"],
+            "seed": int(row["seed"]),
+            "metrics": None if row.get("error") else _metrics(row, config),
+            "error": row.get("error") or None,
+            "device": row["device"],
+        }
+        for row in found
+        # A row without its end was being written when its process was killed.
+        if None not in row.values()
+    ]
+    return config, rows
 
 
-@contextmanager
-def _locked(path):
-    with open(path, "r+b", buffering=0) as file:
-        if fcntl:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
-
-
-def _repair(file):
-    """Cuts off what a killed process left of its last row."""
-    content = file.read()
-    whole = content[: content.rfind(b"\n") + 1]
-    file.truncate(len(whole))
-    return whole
-
-
-def _parse(content, *allowed):
-    # No field holds a line break, so a line without its end is a torn row.
-    whole = content[: content.rfind(b"\n") + 1].decode()
-    rows = csv.DictReader(io.StringIO(whole))
-    columns = tuple(rows.fieldnames or COLUMNS)
-    if columns not in allowed:
-        raise ValueError(f"The columns must be {COLUMNS}. Received: {columns}")
-    return list(rows)
-
-
-def _line(fields):
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(fields)
-    return text.getvalue().encode()
-
-
-def _write(file, line):
-    file.seek(0, os.SEEK_END)
-    if file.write(line) != len(line):
-        raise OSError("The row was cut short; the next call drops its rest.")
-    os.fsync(file.fileno())
+def _metrics(row, config):
+    if "losses" in row:
+        curves = {
+            f"epoch_{epoch}_{curve}": value
+            for column, curve in LISTS.items()
+            for epoch, value in enumerate(json.loads(row[column]), 1)
+        }
+    else:
+        curves = {
+            name: float(row[name])
+            for epoch in range(1, config["epochs"] + 1)
+            for name in (f"epoch_{epoch}_{curve}" for curve in CURVES)
+        }
+    single = {name: float(row[name]) for name in SINGLE}
+    # Version 2 had none for strengths that are equal up to rounding.
+    if math.isnan(single["strength_kurtosis"]):
+        single["strength_kurtosis"] = 0.0
+    return curves | single

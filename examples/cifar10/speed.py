@@ -21,8 +21,8 @@ import keras
 
 from cifar10 import data
 from cifar10.models import RECIPES
-from cifar10.study import thread_count
 from cifar10.trainer import Trainer
+from keras_parewire.studies.environment import count_threads
 
 
 def main():
@@ -34,20 +34,20 @@ def main():
     arguments = parser.parse_args()
     count = arguments.steps * arguments.batch_size
     recipe = RECIPES[arguments.model]
+    network = recipe.build(recipe.base)
     trainer = Trainer(
-        recipe.build(recipe.base),
         data.synthetic(count, 8, 8),
         1,
         arguments.batch_size,
         lambda steps: keras.optimizers.AdamW(1e-4),
     )
-    trainer.run()
+    trainer(network, 0)
     wall, processor = time.perf_counter(), time.process_time()
-    trainer.run()
+    trainer(network, 0)
     wall = time.perf_counter() - wall
     processor = time.process_time() - processor
     print(
-        f"{arguments.model} on {keras.backend.backend()}, {thread_count()} "
+        f"{arguments.model} on {keras.backend.backend()}, {count_threads()} "
         f"thread(s): {count / wall:.1f} images a second, "
         f"{count / processor:.1f} a second of processor time"
     )

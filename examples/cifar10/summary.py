@@ -1,7 +1,7 @@
 """What the rows of the CIFAR-10 study support, in numbers and in words."""
 
 from keras_parewire.studies.report import compare, verdict
-from keras_parewire.studies.statistics import adjust, compare_groups
+from keras_parewire.studies.statistics import adjust, columns, compare_groups
 from keras_parewire.studies.statistics import summarize as summarize_values
 
 # The columns of the published table, by the columns of ours.
@@ -24,31 +24,37 @@ PAIRS = (
 UNPAIRED = ("highest", "lowest")
 
 
-def percentages(arms):
+def measured(rows):
+    """Returns all numbers of completed runs by arm, metric and seed."""
+    arms = dict.fromkeys(row["arm"] for row in rows if row["metrics"])
+    return columns([row for row in rows if row["metrics"]], list(arms))
+
+
+def percentages(found):
     """Returns the accuracies by arm, metric and seed, in %."""
     return {
         arm: {
-            metric: {seed: 100 * row[metric] for seed, row in rows.items()}
+            metric: {seed: 100 * x for seed, x in metrics[metric].items()}
             for metric in METRICS
         }
-        for arm, rows in arms.items()
+        for arm, metrics in found.items()
     }
 
 
-def summarize(arms):
-    """Summarizes `{arm: {seed: row}}`; accuracies in %."""
-    found = percentages(arms)
+def summarize(found):
+    """Summarizes what was measured; accuracies in %."""
+    found = percentages(found)
     comparisons = []
-    pairs = [(arm, "base") for arm in arms if arm not in (*UNPAIRED, "base")]
+    pairs = [(arm, "base") for arm in found if arm not in (*UNPAIRED, "base")]
     for arm, reference in (*pairs, *PAIRS):
-        if {arm, reference} <= set(arms):
+        if {arm, reference} <= set(found):
             comparisons += compare({r: found[r] for r in (reference, arm)})
-    if set(UNPAIRED) <= set(arms):
+    if set(UNPAIRED) <= set(found):
         comparisons += _compare_unpaired(found, *UNPAIRED)
     return {
         "arms": {
             arm: {
-                "n": len(arms[arm]),
+                "n": len(metrics["test_accuracy"]),
                 **{
                     metric: summarize_values(values.values())
                     for metric, values in metrics.items()

@@ -6,13 +6,17 @@
 For each seed all arms start from the same draw of the base, and all runs see
 the same data in the same order with the same augmentation: only the weights
 differ. With `--vary-order` the order and the augmentation follow the seed, and
-are still the same for all arms. Each run adds a row to
-`<out>/cifar10-<model>-<config>.csv`. If a study is interrupted, the same
-command resumes it; another configuration gets a file of its own. `report.py`
-reads the rows. `--smoke` briefly trains every network on made-up images.
+are still the same for all arms. The runs are a `keras_parewire.studies.Study`
+in the folder `<out>/cifar10-<model>-<config>`: if it is interrupted, the same
+command resumes it; another configuration gets a folder of its own. At the end
+all its rows are written to `<folder>.csv`, and the configuration to
+`<folder>.json`. `report.py` reads either. `--smoke` briefly trains every
+network on made-up images.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import sys
 import tempfile
@@ -25,10 +29,15 @@ import keras
 from command_line import names, numbers, output_folder
 
 from cifar10 import data
-from cifar10.arms import ARMS
+from cifar10.arms import STABILIZED_CANDIDATES, make_arms
 from cifar10.models import RECIPES
-from cifar10.study import Study
-from cifar10.trainer import SCHEDULES
+from cifar10.trainer import ORDER_SEED, PADDING, SCHEDULES, Trainer, schedule
+from keras_parewire.studies import Study
+from keras_parewire.studies.environment import find_device
+
+# Raise it when you change what a run computes or what its row holds; see
+# `rows.SAME_RUNS`.
+STUDY_VERSION = 3
 
 
 def positive(kind):
@@ -50,6 +59,7 @@ def positive(kind):
 
 def parse_arguments():
     """Parses the command line."""
+    known = make_arms(1)
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], allow_abbrev=False
     )
@@ -59,7 +69,7 @@ def parse_arguments():
         "--arms",
         type=names,
         default="base,pa",
-        help=f"of {','.join(ARMS)} (default: base,pa)",
+        help=f"of {','.join(known)} (default: base,pa)",
     )
     parser.add_argument(
         "--seeds", type=numbers, default="0-4", help="(default: 0-4)"
@@ -86,25 +96,94 @@ def parse_arguments():
     parser.add_argument("--smoke", action="store_true")
     arguments = parser.parse_args()
     for arm in arguments.arms:
-        if arm not in ARMS:
+        if arm not in known:
             parser.error(
-                f"--arms must be of {', '.join(ARMS)}. Received: {arm!r}"
+                f"--arms must be of {', '.join(known)}. Received: {arm!r}"
             )
     if not arguments.smoke and not arguments.model:
         parser.error(f"--model must be one of {', '.join(RECIPES)}")
     return parser, arguments
 
 
-def run_study(study, seeds, arms):
-    """Trains the missing runs, with a progress bar over all their epochs."""
-    runs = study.missing(seeds, arms)
-    done = len(seeds) * len(arms) - len(runs)
-    print(f"{study.path}: {done} runs are there, {len(runs)} are missing.")
-    if runs:
-        progress = keras.utils.Progbar(
-            len(runs) * study.config["epochs"], unit_name="epoch"
+def make_config(options, images):
+    """Returns all that changes a result, since other studies never mix."""
+    recipe = RECIPES[options.model]
+    device = find_device(keras.ops.zeros(1)).split()[0]
+    config = {
+        "model": options.model,
+        "base": options.base or recipe.base,
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "schedule": options.schedule,
+        "optimizer": "adamw",
+        "learning_rate": options.learning_rate or recipe.learning_rate,
+        "weight_decay": recipe.weight_decay,
+        "augmentation": f"crop with padding {PADDING}, horizontal flip",
+        "dtype": "mixed_bfloat16" if device == "gpu" else "float32",
+        "backend": keras.backend.backend(),
+        "device": device,
+        "data": images.fingerprint,
+        "split": [len(part) for part in images[2:5]],
+        "split_seed": data.SPLIT_SEED,
+        "order_seed": "of the run" if options.vary_order else ORDER_SEED,
+        "candidates": options.candidates,
+        "stabilized_candidates": STABILIZED_CANDIDATES,
+        "study_version": STUDY_VERSION,
+    }
+    if options.schedule == "warmup":
+        config["warmup_epochs"] = recipe.warmup_epochs
+        config["long_epochs"] = recipe.long_epochs
+    return config
+
+
+def make_study(options, images, arms):
+    """Returns the study of a command line, with some of its arms."""
+    config = make_config(options, images)
+    text = json.dumps(config, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    recipe = RECIPES[options.model]
+
+    def make_optimizer(steps):
+        rate = schedule(
+            config["schedule"],
+            config["learning_rate"],
+            config["epochs"] * steps,
+            recipe.warmup_epochs * steps,
+            recipe.long_epochs * steps,
         )
-        study.run(runs, lambda: progress.add(1))
+        return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+
+    # Eager is cheapest for a few steps; the small CNN tests compilation.
+    eager = config["backend"] == "tensorflow" and options.model != "small_cnn"
+    trainer = Trainer(
+        images,
+        options.epochs,
+        options.batch_size,
+        make_optimizer,
+        vary_order=options.vary_order,
+        run_eagerly=options.smoke and eager,
+    )
+    keras.config.set_dtype_policy(config["dtype"])
+    known = make_arms(options.candidates)
+    return Study(
+        lambda: recipe.build(config["base"]),
+        trainer,
+        arms={arm: known[arm] for arm in arms},
+        path=options.out / f"cifar10-{options.model}-{digest}",
+        config=config,
+    )
+
+
+def run_study(options, images):
+    """Trains the missing runs and writes all rows to one file."""
+    study = make_study(options, images, options.arms)
+    print(study.path)
+    study.run(options.seeds)
+    # With the arms of other calls.
+    study = make_study(options, images, make_arms(options.candidates))
+    study.to_csv(study.path.with_suffix(".csv"))
+    config = json.dumps(make_config(options, images), indent=2)
+    study.path.with_suffix(".json").write_text(config + "\n")
 
 
 def main():
@@ -115,15 +194,14 @@ def main():
             images = data.load(arguments.data_dir)
         except FileNotFoundError as error:
             parser.error(str(error))
-        study = Study(arguments, images)
-        return run_study(study, arguments.seeds, arguments.arms)
-    images = data.synthetic()
+        return run_study(arguments, images)
     arguments.epochs, arguments.batch_size = 1, 8
+    arguments.seeds, arguments.arms = [0], ["base", "pa"]
     with tempfile.TemporaryDirectory() as folder:
         arguments.out = Path(folder)
         for model in [arguments.model] if arguments.model else RECIPES:
             arguments.model = model
-            run_study(Study(arguments, images), [0], ["base", "pa"])
+            run_study(arguments, data.synthetic())
     print("The smoke test has passed.")
 
 

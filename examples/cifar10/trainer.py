@@ -1,15 +1,18 @@
-"""Trains one network many times, but compiles it only once."""
+"""Training with all images on the device, compiled only once."""
 
 import math
-import time
 
 import keras
 import numpy as np
 from keras import ops
 
+from cifar10.arms import strength_moments
+
 SIZE = 32
 PADDING = 4
 SCHEDULES = ("constant", "cosine", "onecycle", "warmup")
+# What is measured in each epoch, by the names of `fit`.
+CURVES = ("loss", "accuracy", "val_accuracy")
 # Of CIFAR-10's training images, as usual.
 MEAN = (0.4914, 0.4822, 0.4465)
 DEVIATION = (0.2470, 0.2435, 0.2616)
@@ -101,26 +104,38 @@ def schedule(name, learning_rate, steps, warmup_steps=0, long_steps=0):
 
 
 class Trainer:
-    """A network compiled once; every run starts from the same state.
+    """Trains one network many times, from the same state but for its weights.
+
+    It is called as the `train` of a `keras_parewire.studies.Study`.
 
     Args:
-        network: A built model from images to logits.
         data: A `data.Data`.
         epochs: Number of epochs of each run.
         batch_size: Batch size of training; the remainder of an epoch is
             dropped.
         optimizer: A function that takes the number of steps in an epoch and
             returns the optimizer.
+        vary_order: Whether the order of the images and their augmentation
+            follow the seed of the run, instead of being alike for all.
         run_eagerly: Whether to run without compilation, for smoke tests of
             large networks.
     """
 
     def __init__(
-        self, network, data, epochs, batch_size, optimizer, run_eagerly=False
+        self,
+        data,
+        epochs,
+        batch_size,
+        optimizer,
+        vary_order=False,
+        run_eagerly=False,
     ):
         self.data = data
         self.epochs = epochs
         self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.vary_order = vary_order
+        self.run_eagerly = run_eagerly
         self.steps = len(data.train) // batch_size
         if not self.steps:
             raise ValueError(
@@ -131,48 +146,19 @@ class Trainer:
         self.eval_batch_size = math.gcd(
             len(data.validation), len(data.test), 500
         )
-        self.network = network
-        self.model = OnDevice(network, data.images)
-        self.model(data.test[:1])
-        self.model.compile(
-            optimizer(self.steps),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-            run_eagerly=run_eagerly,
-        )
-        self.model.optimizer.build(self.model.trainable_variables)
-        self.runs_python = run_eagerly or keras.backend.backend() == "torch"
-        self.traces = None
-        # What a run changes besides the network's weights, which are drawn
-        # anew: the optimizer, statistics and all seed generators.
-        self._state = [
-            (variable, ops.convert_to_numpy(variable).copy())
-            for variable in (
-                *self.model.non_trainable_variables,
-                *self.model.optimizer.variables,
-            )
-            if variable is not self.model.pixels
-        ]
+        self.model = None
 
-    def restore(self, order_seed=ORDER_SEED):
-        """Resets everything but the trainable weights."""
-        # PyTorch's plain dropout draws from its global generator.
-        keras.utils.set_random_seed(ORDER_SEED)
-        for variable, value in self._state:
-            variable.assign(value)
-        self.model.augmentation.state.assign([order_seed, 0])
-
-    def run(self, after_epoch=lambda: None, order_seed=ORDER_SEED):
-        """Trains the network from its present weights, and evaluates it.
-
-        Args:
-            after_epoch: Called after each epoch.
-            order_seed: Seed of the order of the images and of the augmentation.
+    def __call__(self, network, seed):
+        """Trains a network from its present weights, and evaluates it.
 
         Returns:
-            A dict of the curves, the test accuracy and the seconds.
+            A dict of numbers: the moments of the initial strengths, the curves
+            as one number for each epoch, and the test accuracy.
         """
-        start = time.perf_counter()
+        variance, kurtosis = strength_moments(network)
+        if self.model is None or self.model.network is not network:
+            self._compile(network)
+        order_seed = seed if self.vary_order else ORDER_SEED
         order = epoch_orders(
             self.data.train,
             self.epochs,
@@ -198,8 +184,7 @@ class Trainer:
                 keras.callbacks.LambdaCallback(
                     # Not earlier: the first `fit` also builds the metrics,
                     # which on PyTorch draws from the global generator.
-                    on_train_begin=lambda logs: self.restore(order_seed),
-                    on_epoch_end=lambda epoch, logs: after_epoch(),
+                    on_train_begin=lambda logs: self._restore(order_seed)
                 )
             ],
             verbose=0,
@@ -213,18 +198,52 @@ class Trainer:
         )
         self._check_traces()
         return {
-            "losses": history["loss"],
-            "accuracies": history["accuracy"],
-            "val_accuracies": history["val_accuracy"],
+            **{
+                f"epoch_{epoch}_{curve}": value
+                for curve in CURVES
+                for epoch, value in enumerate(history[curve], 1)
+            },
             "test_accuracy": result["accuracy"],
-            "seconds": time.perf_counter() - start,
+            "strength_variance": variance,
+            "strength_kurtosis": kurtosis,
         }
+
+    def _compile(self, network):
+        self.model = OnDevice(network, self.data.images)
+        self.model(self.data.test[:1])
+        self.model.compile(
+            self.optimizer(self.steps),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            run_eagerly=self.run_eagerly,
+        )
+        self.model.optimizer.build(self.model.trainable_variables)
+        self.traces = None
+        # What a run changes besides the network's weights, which are drawn
+        # anew: the optimizer, statistics and all seed generators.
+        self._state = [
+            (variable, ops.convert_to_numpy(variable).copy())
+            for variable in (
+                *self.model.non_trainable_variables,
+                *self.model.optimizer.variables,
+            )
+            if variable is not self.model.pixels
+        ]
+
+    def _restore(self, order_seed):
+        """Resets everything but the trainable weights."""
+        # PyTorch's plain dropout draws from its global generator.
+        keras.utils.set_random_seed(ORDER_SEED)
+        for variable, value in self._state:
+            variable.assign(value)
+        self.model.augmentation.state.assign([order_seed, 0])
 
     def _check_traces(self):
         traces = self.model.traces
         if self.traces is None:
             self.traces = traces
-        if traces > self.traces and not self.runs_python:
+        python = self.run_eagerly or keras.backend.backend() == "torch"
+        if traces > self.traces and not python:
             raise RuntimeError(
                 "A model must be compiled in its first run only. Received: "
                 f"{traces - self.traces} more traces"

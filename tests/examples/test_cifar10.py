@@ -1,9 +1,9 @@
+import csv
 import json
 import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,20 +19,26 @@ import cifar10.trainer
 import keras
 import numpy as np
 import pytest
-from cifar10.study import Study
 from keras import ops
 
 from keras_parewire import Sinusoidal, strength_variance
+from keras_parewire.studies.arms import initialize
+from keras_parewire.studies.runner import Outcome
 
 pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def make_study(folder, **changes):
+ARMS = cifar10.arms.make_arms(candidates=6)
+
+
+def make_options(folder, **changes):
     options = {
         "model": "mlp",
         "base": None,
+        "arms": ["base", "pa"],
+        "seeds": [0],
         "epochs": 2,
         "batch_size": 8,
         "schedule": "onecycle",
@@ -42,23 +48,26 @@ def make_study(folder, **changes):
         "smoke": False,
         "out": folder,
     }
-    options = SimpleNamespace(**{**options, **changes})
-    return Study(options, cifar10.data.synthetic(32, 16, 16))
+    return SimpleNamespace(**{**options, **changes})
+
+
+def make_study(folder, **changes):
+    options = make_options(folder, **changes)
+    data = cifar10.data.synthetic(32, 16, 16)
+    return cifar10.train.make_study(options, data, options.arms)
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return make_study(tmp_path_factory.mktemp("study"), model="small_cnn")
+def network():
+    return cifar10.models.small_cnn("orthogonal")
 
 
-def curves(row):
-    return [row[name] for name in ("losses", "val_accuracies", "test_accuracy")]
-
-
-def kernels(study):
+def draw(network, arm, seed):
+    """Returns a run's kernels."""
+    initialize(network, ARMS[arm], seed)
     return [
-        ops.convert_to_numpy(layer.kernel)
-        for layer in cifar10.arms.kernel_layers(study.weights.network)
+        ops.convert_to_numpy(layer.kernel).copy()
+        for layer in cifar10.arms.kernel_layers(network)
     ]
 
 
@@ -252,46 +261,74 @@ def test_a_warmup_is_the_start_of_a_long_schedule():
     np.testing.assert_allclose(rates[100], 0, atol=1e-6)
 
 
-def test_the_order_varies_with_the_seed_only_if_asked_for(tmp_path):
+def make_tiny_network():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.AveragePooling2D(8)(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Dropout(0.5)(keras.layers.Flatten()(x))
+    return keras.Model(inputs, keras.layers.Dense(10)(x))
+
+
+def make_trainer(**options):
+    data = cifar10.data.synthetic(32, 16, 16)
+    optimizer = lambda steps: keras.optimizers.AdamW(0.01)  # noqa: E731
+    return cifar10.trainer.Trainer(data, 2, 8, optimizer, **options)
+
+
+def test_runs_start_anew_and_their_order_varies_only_if_asked_for():
     runs = {}
     for vary in (False, True):
-        study = make_study(tmp_path, epochs=1, vary_order=vary)
-        seeds = []
-        study.trainer.run = lambda _, seed, seeds=seeds: (
-            seeds.append(seed) or RESULT
-        )
-        for seed in (0, 5):
-            study.train("base", seed)
-        runs[vary] = seeds
-    assert runs == {False: [0, 0], True: [0, 5]}
+        network, trainer = make_tiny_network(), make_trainer(vary_order=vary)
+        weights = network.get_weights()
+        for seed in (0, 5, 0):
+            network.set_weights(weights)
+            runs.setdefault((vary, seed), []).append(trainer(network, seed))
+    first, again = runs[False, 0]
+    assert first == again == runs[False, 5][0]
+    assert runs[True, 0] == [first, first]
+    assert runs[True, 5][0]["epoch_2_loss"] != first["epoch_2_loss"]
+    assert list(first) == [
+        "epoch_1_loss",
+        "epoch_2_loss",
+        "epoch_1_accuracy",
+        "epoch_2_accuracy",
+        "epoch_1_val_accuracy",
+        "epoch_2_val_accuracy",
+        "test_accuracy",
+        "strength_variance",
+        "strength_kurtosis",
+    ]
 
 
-RESULT = {
-    "losses": [1.0],
-    "accuracies": [0.5],
-    "val_accuracies": [0.5],
-    "test_accuracy": 0.5,
-    "seconds": 1.0,
-}
+@pytest.mark.backend("tensorflow", "jax")
+def test_another_compilation_is_an_error():
+    network, trainer = make_tiny_network(), make_trainer()
+    trainer(network, 0)
+    traces = trainer.model.traces
+    trainer(network, 1)
+    assert trainer.model.traces == traces
+    trainer.batch_size = 4
+    with pytest.raises(RuntimeError, match="first run only"):
+        trainer(network, 1)
+    # Another network is another model.
+    trainer.batch_size = 8
+    trainer(make_tiny_network(), 1)
 
 
 # Runs.
 
 
-def test_arms_are_paired(study):
-    drawn = {}
-    for arm in ("base", "pa", "shuffled", "greedy"):
-        study.weights.set_up(arm, 3)
-        drawn[arm] = kernels(study)
+def test_arms_are_paired(network):
+    base = draw(network, "base", 3)
     for arm in ("pa", "shuffled", "greedy"):
-        for base, other in zip(drawn["base"], drawn[arm], strict=True):
-            assert not np.array_equal(base, other)
+        for one, other in zip(base, draw(network, arm, 3), strict=True):
+            assert not np.array_equal(one, other)
             np.testing.assert_array_equal(
-                np.sort(base, axis=None), np.sort(other, axis=None)
+                np.sort(one, axis=None), np.sort(other, axis=None)
             )
-    study.weights.set_up("base", 4)
-    for base, other in zip(drawn["base"], kernels(study), strict=True):
-        assert not np.array_equal(base, other)
+    for one, other in zip(base, draw(network, "base", 4), strict=True):
+        assert not np.array_equal(one, other)
 
 
 @pytest.mark.slow
@@ -304,59 +341,51 @@ def test_arms_are_paired(study):
     ids=["sl_vit", "convmixer"],
 )
 def test_whole_networks_are_drawn_anew_and_only_kernels_rewired(build):
-    weights = cifar10.arms.InitialWeights(build(), candidates=1)
+    network = build()
     drawn = []
     for arm, seed in (("base", 0), ("base", 1), ("base", 0), ("pa", 0)):
-        weights.set_up(arm, seed)
-        drawn.append(
-            [ops.convert_to_numpy(w).copy() for w in weights.network.weights]
-        )
-    kernels = cifar10.arms.kernel_layers(weights.network)
+        draw(network, arm, seed)
+        drawn.append([ops.convert_to_numpy(w).copy() for w in network.weights])
+    kernels = cifar10.arms.kernel_layers(network)
     kernels = {id(layer.kernel) for layer in kernels}
     random = ("kernel", "token", "positions")
     for weight, base, other, again, pa in zip(
-        weights.network.weights, *drawn, strict=True
+        network.weights, *drawn, strict=True
     ):
         np.testing.assert_array_equal(base, again)
         assert np.array_equal(base, pa) == (id(weight) not in kernels)
         assert np.array_equal(base, other) == (weight.name not in random)
 
 
-@pytest.mark.slow
 def test_stabilized_starts_from_the_base_and_leaves_no_trace(
-    study, monkeypatch
+    network, monkeypatch
 ):
-    layers = cifar10.arms.kernel_layers(study.weights.network)
+    layers = cifar10.arms.kernel_layers(network)
     before = [layer.kernel_initializer for layer in layers]
-    study.weights.set_up("base", 0)
-    base = kernels(study)
+    base = draw(network, "base", 0)
     monkeypatch.setattr(cifar10.arms, "STABILIZED_CANDIDATES", 1)
-    study.weights.set_up("stabilized", 0)
-    for one, other in zip(base, kernels(study), strict=True):
+    for one, other in zip(base, draw(network, "stabilized", 0), strict=True):
         np.testing.assert_array_equal(one, other)
     monkeypatch.setattr(cifar10.arms, "STABILIZED_CANDIDATES", 5)
-    study.weights.set_up("stabilized", 0)
-    stabilized = kernels(study)
+    stabilized = draw(network, "stabilized", 0)
     assert any(
         strength_variance(other) < strength_variance(one)
         for one, other in zip(base, stabilized, strict=True)
     )
-    study.weights.set_up("pa_stabilized", 0)
-    for one, other in zip(stabilized, kernels(study), strict=True):
+    rewired = draw(network, "pa_stabilized", 0)
+    for one, other in zip(stabilized, rewired, strict=True):
+        assert not np.array_equal(one, other)
         np.testing.assert_array_equal(
             np.sort(one, axis=None), np.sort(other, axis=None)
         )
     assert [layer.kernel_initializer for layer in layers] == before
 
 
-def test_centered(study):
-    study.weights.set_up("base", 2)
-    base = kernels(study)
-    study.weights.set_up("pa", 2)
-    rewired = kernels(study)
-    for arm, start in (("centered", base), ("pa_centered", rewired)):
-        study.weights.set_up(arm, 2)
-        for before, after in zip(start, kernels(study), strict=True):
+def test_centered(network):
+    for arm, start in (("centered", "base"), ("pa_centered", "pa")):
+        for before, after in zip(
+            draw(network, start, 2), draw(network, arm, 2), strict=True
+        ):
             before = before.reshape(-1, before.shape[-1])
             after = after.reshape(-1, after.shape[-1])
             np.testing.assert_allclose(after.sum(axis=0), 0, atol=1e-5)
@@ -365,8 +394,10 @@ def test_centered(study):
             # It is still the same kernel, but for a tenth of it.
             correlation = np.corrcoef(before.ravel(), after.ravel())[0, 1]
             assert correlation > 0.9
-        variance, _ = cifar10.arms.strength_moments(study.weights.network)
+        variance, kurtosis = cifar10.arms.strength_moments(network)
         assert variance < 1e-10
+        # A number in any case, or the run would count as failed.
+        assert kurtosis == 0
 
 
 @pytest.mark.parametrize(
@@ -377,23 +408,19 @@ def test_centered(study):
         ("pa_others", [False, True, True, True, False]),
     ],
 )
-def test_some_kernels_rewired(study, arm, rewired):
-    drawn = {}
-    for name in ("base", "pa", arm):
-        study.weights.set_up(name, 2)
-        drawn[name] = kernels(study)
-    for base, pa, found, whether in zip(*drawn.values(), rewired, strict=True):
+def test_some_kernels_rewired(network, arm, rewired):
+    drawn = [draw(network, name, 2) for name in ("base", "pa", arm)]
+    for base, pa, found, whether in zip(*drawn, rewired, strict=True):
         assert not np.array_equal(base, pa)
         np.testing.assert_array_equal(found, pa if whether else base)
 
 
 def test_sinusoidal():
     network = cifar10.models.convmixer("orthogonal", width=32, depth=1)
-    weights = cifar10.arms.InitialWeights(network, candidates=1)
     stem, depthwise, pointwise, logits = (
         layer for layer in network.layers if hasattr(layer, "kernel")
     )
-    weights.set_up("sinusoidal", 0)
+    draw(network, "sinusoidal", 0)
     initializer = Sinusoidal()
     for layer in (stem, pointwise, logits):
         np.testing.assert_array_equal(
@@ -405,7 +432,7 @@ def test_sinusoidal():
         ops.convert_to_numpy(depthwise.kernel)[..., 0], kernel[:, :, 0]
     )
     plain = ops.convert_to_numpy(pointwise.kernel)
-    weights.set_up("pa_sinusoidal", 0)
+    draw(network, "pa_sinusoidal", 0)
     rewired = ops.convert_to_numpy(pointwise.kernel)
     assert not np.array_equal(plain, rewired)
     np.testing.assert_array_equal(
@@ -413,120 +440,64 @@ def test_sinusoidal():
     )
 
 
-@pytest.mark.slow
-def test_lowest_and_highest(study):
-    variances = []
-    for draw in range(6):
-        study.weights.set_up("base", draw)
-        variances.append(np.mean([*map(strength_variance, kernels(study))]))
+def test_lowest_and_highest(network):
+    draws = [draw(network, "base", seed) for seed in range(6)]
+    variances = [np.mean([*map(strength_variance, one)]) for one in draws]
     order = list(np.argsort(variances))
-    lowest = [study.weights.set_up("lowest", rank) for rank in range(6)]
-    assert lowest == order
-    assert study.weights.set_up("highest", 0) == order[-1]
+    picked = [("lowest", rank, order[rank]) for rank in range(6)]
+    for arm, rank, seed in (*picked, ("highest", 0, order[-1])):
+        found = draw(network, arm, rank)
+        for one, other in zip(found, draws[seed], strict=True):
+            np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match="Received: seed=6"):
-        study.weights.set_up("lowest", 6)
+        draw(network, "lowest", 6)
 
 
-@pytest.mark.slow
-def test_a_run_leaves_nothing_behind(study):
-    first = study.train("base", 0)
-    again = study.train("base", 0)
-    other = study.train("pa", 1)
-    last = study.train("base", 0)
-    assert curves(first) == curves(again) == curves(last)
-    assert curves(first) != curves(other)
-    assert set(first) == set(cifar10.rows.COLUMNS)
-    assert first["threads"] >= 1
-    assert isinstance(json.loads(first["flags"]), dict)
-    # Another order of the images, and their old order again.
-    order = study.config["order_seed"]
-    study.config["order_seed"] = "of the run"
-    study.weights.set_up("base", 0)
-    moved = study.trainer.run(order_seed=1)
-    study.config["order_seed"] = order
-    assert moved["losses"] != json.loads(first["losses"])
-    assert curves(study.train("base", 0)) == curves(first)
+# Studies.
 
 
-@pytest.mark.slow
-def test_dropout_and_statistics_start_anew():
-    inputs = keras.Input((32, 32, 3))
-    x = keras.layers.AveragePooling2D(8)(inputs)
-    x = keras.layers.BatchNormalization()(x)
-    x = keras.layers.Dropout(0.5)(keras.layers.Flatten()(x))
-    network = keras.Model(inputs, keras.layers.Dense(10)(x))
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The options of a study that two calls have trained."""
+    folder = tmp_path_factory.mktemp("trained")
+    options = make_options(folder, model="small_cnn", seeds=[0, 1])
     data = cifar10.data.synthetic(32, 16, 16)
-    trainer = cifar10.trainer.Trainer(
-        network, data, 2, 8, lambda steps: keras.optimizers.AdamW(0.01)
-    )
-    weights = [ops.convert_to_numpy(w).copy() for w in network.weights]
-    runs = []
-    for _ in range(2):
-        for variable, value in zip(network.weights, weights, strict=True):
-            variable.assign(value)
-        runs.append(trainer.run())
-    assert runs[0]["losses"] == runs[1]["losses"]
-    assert runs[0]["test_accuracy"] == runs[1]["test_accuracy"]
+    cifar10.train.run_study(options, data)
+    options = make_options(folder, model="small_cnn", arms=["shuffled"])
+    cifar10.train.run_study(options, data)
+    return options
+
+
+def test_rows_are_in_a_folder_and_in_one_file(trained):
+    [folder] = [path for path in trained.out.iterdir() if path.is_dir()]
+    assert re.fullmatch("cifar10-small_cnn-[0-9a-f]{8}", folder.name)
+    table = folder.with_suffix(".csv")
+    [section] = cifar10.rows.read([folder])
+    assert list(section.rows) == [
+        ("base", 0),
+        ("pa", 0),
+        ("shuffled", 0),
+        ("base", 1),
+        ("pa", 1),
+    ]
+    assert section.stem == folder.name
+    assert section.config["model"] == "small_cnn"
+    assert {row["error"] for row in section.rows.values()} == {None}
+    for paths in ([table], [folder, table]):
+        [again] = cifar10.rows.read(paths)
+        assert again == section
 
 
 @pytest.mark.slow
-@pytest.mark.backend("tensorflow", "jax")
-def test_another_compilation_is_an_error(tmp_path):
-    study = make_study(tmp_path)
-    study.train("base", 0)
-    traces = study.trainer.model.traces
-    study.train("pa", 0)
-    assert study.trainer.model.traces == traces
-    study.trainer.batch_size = 4
-    with pytest.raises(RuntimeError, match="first run only"):
-        study.train("pa", 1)
-
-
-# Rows.
-
-
-def make_row(arm="base", seed=0, accuracy=0.5, **changes):
-    row = dict.fromkeys(cifar10.rows.COLUMNS, "x,\"'")
-    accuracies = {name: accuracy for name in cifar10.summary.METRICS}
-    return {
-        **row,
-        **accuracies,
-        "model": "mlp",
-        "arm": arm,
-        "seed": seed,
-        "strength_variance": 1.0 + seed / 100,
-        "strength_kurtosis": 0.1 * seed,
-        "losses": json.dumps([2.0, 1.5]),
-        "accuracies": json.dumps([0.2, accuracy]),
-        "val_accuracies": json.dumps([0.3, accuracy]),
-        **changes,
-    }
-
-
-def train_for_show(study, trained):
-    def train(arm, seed, after_epoch):
-        trained.append((arm, seed))
-        return make_row(arm, seed, config=study.hash)
-
-    return train
-
-
-def test_a_study_goes_on_where_it_stopped(tmp_path):
-    study, trained = make_study(tmp_path), []
-    study.train = train_for_show(study, trained)
-    arms = ["base", "pa"]
-    study.run(study.missing([0, 1], arms))
-    assert trained == [("base", 0), ("pa", 0), ("base", 1), ("pa", 1)]
-    whole = study.path.read_bytes()
-    # Killed in the middle of the last row.
-    study.path.write_bytes(whole[:-20])
-    assert study.missing([0, 1], arms) == [("pa", 1)]
-    study.run(study.missing([0, 1, 2], arms))
-    assert trained[4:] == [("pa", 1), ("base", 2), ("pa", 2)]
-    rows = cifar10.rows.read(study.path)
-    assert len(set(map(cifar10.rows.key, rows))) == len(rows) == 6
-    assert study.path.read_bytes().startswith(whole)
-    assert study.missing([0, 1, 2], arms) == []
+def test_a_run_depends_on_its_arm_and_seed_only(trained, tmp_path):
+    options = make_options(tmp_path, model="small_cnn", seeds=[1])
+    options.arms = ["pa", "base"]
+    cifar10.train.run_study(options, cifar10.data.synthetic(32, 16, 16))
+    [section] = cifar10.rows.read(tmp_path.glob("*.csv"))
+    [expected] = cifar10.rows.read(trained.out.glob("*.csv"))
+    assert len(section.rows) == 2
+    for run, row in section.rows.items():
+        assert row == expected.rows[run]
 
 
 @pytest.mark.parametrize(
@@ -541,80 +512,135 @@ def test_a_study_goes_on_where_it_stopped(tmp_path):
     ],
     ids=str,
 )
-def test_another_configuration_gets_another_file(tmp_path, change):
+def test_another_configuration_gets_another_folder(tmp_path, change):
     study, other = make_study(tmp_path), make_study(tmp_path, **change)
     assert study.path != other.path
     assert make_study(tmp_path).path == study.path
+    assert not study.path.exists()
 
 
-def test_config_is_beside_the_rows(tmp_path):
-    study = make_study(tmp_path)
-    study.train = train_for_show(study, [])
-    study.run(study.missing([0], ["base"]))
-    config = json.loads(study.path.with_suffix(".json").read_text())
-    assert config == study.config
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        study.path.with_suffix(".csv").name,
-        study.path.with_suffix(".json").name,
-    ]
+# Rows.
 
 
-def test_a_row_is_never_written_twice(tmp_path):
-    path = tmp_path / "rows.csv"
-    assert cifar10.rows.append(path, make_row())
-    assert not cifar10.rows.append(path, make_row(accuracy=0.9))
-    with ThreadPoolExecutor(8) as pool:
-        added = list(
-            pool.map(
-                lambda seed: cifar10.rows.append(path, make_row(seed=seed)),
-                [1, 2, 3, 4] * 8,
+def write_old(path, rows, config):
+    """Writes rows of version 2 of the study: curves are lists."""
+    path.with_suffix(".json").write_text(json.dumps(config))
+    columns = ("arm", "seed", *cifar10.rows.SINGLE, *cifar10.rows.LISTS)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*columns, "device", "flags"])
+        writer.writeheader()
+        for (arm, seed), row in rows.items():
+            metrics = row["metrics"]
+            writer.writerow(
+                {
+                    **{name: metrics[name] for name in cifar10.rows.SINGLE},
+                    **{
+                        column: [metrics[f"epoch_{i}_{name}"] for i in (1, 2)]
+                        for column, name in cifar10.rows.LISTS.items()
+                    },
+                    "arm": arm,
+                    "seed": seed,
+                    "device": "x86_64, 1 core(s)",
+                    "flags": "{}",
+                }
             )
-        )
-    assert sum(added) == 4
-    rows = cifar10.rows.read(path)
-    assert sorted(row["seed"] for row in rows) == list("01234")
-    assert rows[0]["device"] == "x,\"'"
 
 
-def test_a_torn_row_is_dropped(tmp_path):
-    path = tmp_path / "rows.csv"
-    cifar10.rows.append(path, make_row(seed=0))
-    whole = path.read_bytes()
-    for length in (1, 30, 100):
-        path.write_bytes(whole + whole.splitlines()[1][:length])
-        assert len(cifar10.rows.read(path)) == 1
-        cifar10.rows.append(path, make_row(seed=1))
-        assert [row["seed"] for row in cifar10.rows.read(path)] == ["0", "1"]
+def made_up_rows(accuracies):
+    """Rows as they are read, in which only the accuracies are of interest."""
+    return {
+        (arm, seed): {
+            "arm": arm,
+            "seed": seed,
+            "metrics": {
+                **{
+                    f"epoch_{epoch}_{curve}": 2.0 / epoch
+                    for curve in cifar10.trainer.CURVES
+                    for epoch in (1, 2)
+                },
+                **dict.fromkeys(cifar10.summary.METRICS, float(accuracy)),
+                "strength_variance": 1.0 + seed / 100,
+                "strength_kurtosis": 0.1 * seed,
+            },
+            "error": None,
+        }
+        for arm, values in accuracies.items()
+        for seed, accuracy in enumerate(values)
+    }
 
 
-def test_rows_without_locks(tmp_path, monkeypatch):
-    # As on Windows, where one process at a time may write.
-    monkeypatch.setattr(cifar10.rows, "fcntl", None)
-    path = tmp_path / "rows.csv"
-    assert cifar10.rows.append(path, make_row())
-    assert not cifar10.rows.append(path, make_row())
-    assert len(cifar10.rows.read(path)) == 1
+def old_config(folder, version=2):
+    options = make_options(folder)
+    config = cifar10.train.make_config(options, cifar10.data.synthetic())
+    return {**config, "study_version": version}
 
 
-def test_rows_of_the_first_version_are_read_but_not_added_to(tmp_path):
-    path = tmp_path / "rows.csv"
-    columns = cifar10.rows.FIRST_COLUMNS
-    assert "threads" not in columns
-    row = make_row()
-    path.write_bytes(
-        cifar10.rows._line(columns)
-        + cifar10.rows._line(row[column] for column in columns)
-    )
-    assert len(cifar10.rows.read(path)) == 1
-    with pytest.raises(ValueError, match="Received"):
-        cifar10.rows.append(path, make_row(seed=1))
+def test_old_rows_are_read(tmp_path):
+    path, config = tmp_path / "cifar10-mlp-1.csv", old_config(tmp_path)
+    rows = made_up_rows(made_up_arms())
+    write_old(path, rows, config)
+    [section] = cifar10.rows.read([path])
+    assert section == (path.stem, config, {"x86_64, 1 core(s)"}, rows)
+    # What a killed process left of its last row.
+    path.write_text(path.read_text()[:-30])
+    [section] = cifar10.rows.read([path])
+    assert len(section.rows) == len(rows) - 1
 
 
-def test_columns_of_another_version_are_an_error(tmp_path):
-    path = tmp_path / "rows.csv"
-    path.write_text("model,arm,seed\nmlp,base,0\n")
-    with pytest.raises(ValueError, match="Received"):
-        cifar10.rows.append(path, make_row())
+def test_old_rows_without_a_kurtosis(tmp_path):
+    rows = made_up_rows({"centered": [0.5]})
+    rows["centered", 0]["metrics"]["strength_kurtosis"] = float("nan")
+    write_old(tmp_path / "a.csv", rows, old_config(tmp_path))
+    [section] = cifar10.rows.read([tmp_path / "a.csv"])
+    metrics = section.rows["centered", 0]["metrics"]
+    assert metrics["strength_kurtosis"] == 0
+
+
+def test_old_and_new_rows_of_one_configuration_join(trained, tmp_path):
+    [new] = trained.out.glob("*.csv")
+    [section] = cifar10.rows.read([new])
+    config = {**section.config, "study_version": 2}
+    old, rows = tmp_path / "old.csv", dict(section.rows)
+    # The same runs, and one more.
+    more = {**rows["pa", 1], "seed": 2}
+    write_old(old, {**rows, ("pa", 2): more}, config)
+    [joined] = cifar10.rows.read([old, new])
+    assert joined.rows == {**rows, ("pa", 2): more}
+    assert joined.stem == "old"
+    assert len(joined.devices) == 2
+    for version, kinds in ((2, 1), (1, 2)):
+        write_old(old, rows, {**config, "study_version": version})
+        assert len(cifar10.rows.read([old, new])) == kinds
+    write_old(old, rows, {**config, "epochs": 9})
+    assert len(cifar10.rows.read([old, new])) == 2
+    other = {**rows["pa", 1]["metrics"], "test_accuracy": 0.123}
+    rows["pa", 1] = {**rows["pa", 1], "metrics": other}
+    write_old(old, rows, config)
+    with pytest.raises(ValueError, match=r"Received: .*'pa', seed 1 differs"):
+        cifar10.rows.read([old, new])
+
+
+def test_studies_without_rows(tmp_path):
+    write_old(tmp_path / "a.csv", {}, old_config(tmp_path))
+    with pytest.raises(ValueError, match=r"must have rows. Received: .*a\.csv"):
+        cifar10.rows.read([tmp_path / "a.csv"])
+
+
+def test_failed_runs_are_reported(tmp_path, monkeypatch, capsys):
+    study = make_study(tmp_path)
+    study._rows.begin({"device": "cpu"})
+    for (arm, seed), row in made_up_rows(made_up_arms()).items():
+        study._record(arm, seed, Outcome(row["metrics"], None, 1.0))
+    for arm in ("pa", "base"):
+        study._record(arm, 99, Outcome(None, "OSError: no luck", 1.0))
+    study.to_csv(study.path.with_suffix(".csv"))
+    config = json.dumps(old_config(tmp_path, 3))
+    study.path.with_suffix(".json").write_text(config)
+    for path in (study.path, study.path.with_suffix(".csv")):
+        text = write_report([path], tmp_path / "out", monkeypatch, capsys)
+        assert "Failed runs, not in the means: 2." in text
+        assert "`pa`, seed 99: OSError: no luck" in text
+        assert "| 8 |" in text
 
 
 # Command line.
@@ -683,10 +709,11 @@ def test_committed_rows_can_be_read():
     paths = list((EXAMPLES / "results").glob("cifar10-*.csv"))
     assert paths
     for path in paths:
-        config, device, arms = cifar10.report.read_study(path)
-        assert path.stem.startswith(f"cifar10-{config['model']}-")
-        assert device
-        assert {"base", "pa"} <= set(arms)
+        [section] = cifar10.rows.read([path])
+        assert section.stem == path.stem
+        assert path.stem.startswith(f"cifar10-{section.config['model']}-")
+        assert section.devices
+        assert {("base", 0), ("pa", 0)} <= set(section.rows)
 
 
 @pytest.mark.slow
@@ -706,69 +733,52 @@ def made_up_arms(seeds=8, shift=0.02):
     }
 
 
-def write_study(folder, accuracies):
-    path = folder / "cifar10-mlp-12345678.csv"
-    for arm, values in accuracies.items():
-        for seed, accuracy in enumerate(values):
-            cifar10.rows.append(path, make_row(arm, seed, float(accuracy)))
-    config = make_study(folder).config
-    path.with_suffix(".json").write_text(json.dumps(config))
-    return path
+def summarize(accuracies):
+    rows = made_up_rows(accuracies)
+    found = cifar10.summary.measured(rows.values())
+    return cifar10.summary.summarize(found)
 
 
-def test_report_by_hand(tmp_path):
+def write_report(paths, out, monkeypatch, capsys):
+    arguments = ["report.py", *map(str, paths), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    cifar10.report.main()
+    return capsys.readouterr().out
+
+
+def test_report_by_hand():
     accuracies = made_up_arms()
-    path = write_study(tmp_path, accuracies)
-    _, _, arms = cifar10.report.read_study(path)
-    summary = cifar10.summary.summarize(arms)
+    summary = summarize(accuracies)
     base, pa = 100 * accuracies["base"], 100 * accuracies["pa"]
     found = summary["arms"]["pa"]["test_accuracy"]
     np.testing.assert_allclose(found["mean"], pa.mean())
     np.testing.assert_allclose(found["sd"], pa.std(ddof=1))
     np.testing.assert_allclose(found["max"], pa.max())
+    assert summary["arms"]["pa"]["n"] == 8
     assert len(summary["comparisons"]) == 3
     item = summary["comparisons"][-1]
     assert item["metric"] == "test_accuracy"
-    differences = pa - base
-    np.testing.assert_allclose(item["difference"], differences.mean())
-    np.testing.assert_allclose(item["ratio"], pa.var() / base.var())
-    # All eight differences have one sign: two of 2**8 cases.
-    np.testing.assert_allclose(item["p"], 2 / 2**8)
-    low, high = item["interval"]
-    half = 1.96 * differences.std() / np.sqrt(8)
-    np.testing.assert_allclose(low, differences.mean() - half, atol=0.02)
-    np.testing.assert_allclose(high, differences.mean() + half, atol=0.02)
-    assert item["ratio_interval"][0] < item["ratio"] < item["ratio_interval"][1]
+    np.testing.assert_allclose(item["difference"], (pa - base).mean())
     assert "`pa` is higher than `base` in test acc. by 1.91" in item["verdict"]
 
 
 def test_no_difference_is_said():
-    rows = {
-        arm: {
-            seed: dict.fromkeys(cifar10.summary.METRICS, value)
-            for seed, value in enumerate(values)
-        }
-        for arm, values in {
-            "base": [0.1, 0.2, 0.3],
-            "pa": [0.2, 0.1, 0.3],
-        }.items()
-    }
-    item = cifar10.summary.summarize(rows)["comparisons"][0]
+    accuracies = {"base": [0.1, 0.2, 0.3], "pa": [0.2, 0.1, 0.3]}
+    item = summarize(accuracies)["comparisons"][0]
     assert item["difference"] == pytest.approx(0)
     assert item["verdict"].startswith("No difference seen")
 
 
-def test_correction_for_the_number_of_comparisons(tmp_path):
+def test_correction_for_the_number_of_comparisons():
     noise = np.random.default_rng(0).normal(0, 0.01, (3, 8))
     accuracies = {
         "base": 0.5 + noise[0],
         "pa": 0.52 + noise[0] + 0.1 * noise[1],
         "shuffled": 0.5 + noise[0] + noise[2],
     }
-    _, _, arms = cifar10.report.read_study(write_study(tmp_path, accuracies))
     found = {
         (item["arm"], item["reference"]): (item["p"], item["p_holm"])
-        for item in cifar10.summary.summarize(arms)["comparisons"]
+        for item in summarize(accuracies)["comparisons"]
         if item["metric"] == "test_accuracy"
     }
     assert set(found) == {
@@ -781,10 +791,9 @@ def test_correction_for_the_number_of_comparisons(tmp_path):
     np.testing.assert_allclose(sorted(h for _, h in found.values()), holm)
 
 
-def test_highest_against_lowest(tmp_path):
+def test_highest_against_lowest():
     accuracies = {"lowest": [0.5, 0.6, 0.55, 0.52], "highest": [0.3, 0.2, 0.25]}
-    _, _, arms = cifar10.report.read_study(write_study(tmp_path, accuracies))
-    item = cifar10.summary.summarize(arms)["comparisons"][-1]
+    item = summarize(accuracies)["comparisons"][-1]
     difference = 25 - 100 * np.mean(accuracies["lowest"])
     np.testing.assert_allclose(item["difference"], difference)
     # The most extreme of 7 over 3 orders, on both sides.
@@ -792,14 +801,14 @@ def test_highest_against_lowest(tmp_path):
     assert item["n"] == "3 + 4"
 
 
-def test_committed_report_is_that_of_the_committed_rows(tmp_path, monkeypatch):
+def test_committed_report_is_that_of_the_committed_rows(
+    tmp_path, monkeypatch, capsys
+):
     results = EXAMPLES / "results"
     paths = sorted(map(str, results.glob("cifar10-*.csv")))
     assert len(paths) == 2
     monkeypatch.setattr(cifar10.report.figures, "draw", lambda *args: None)
-    arguments = ["report.py", *paths, "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", arguments)
-    cifar10.report.main()
+    write_report(paths, tmp_path, monkeypatch, capsys)
     name = "cifar10-report"
     text = (results / f"{name}.md").read_text()
     assert (tmp_path / f"{name}.md").read_text() == text
@@ -837,13 +846,9 @@ def assert_near(found, expected):
     ids=["two equal", "one", "no base", "one lowest", "unpaired", "eight"],
 )
 def test_report_of_few_rows(tmp_path, accuracies, monkeypatch, capsys):
-    path = write_study(tmp_path, accuracies)
-    out = tmp_path / "out"
-    monkeypatch.setattr(
-        sys, "argv", ["cifar10.report.py", str(path), "--out", str(out)]
-    )
-    cifar10.report.main()
-    printed = capsys.readouterr().out
+    path, out = tmp_path / "cifar10-mlp-12345678.csv", tmp_path / "out"
+    write_old(path, made_up_rows(accuracies), old_config(tmp_path))
+    printed = write_report([path], out, monkeypatch, capsys)
     assert "## mlp" in printed
     for arm in accuracies:
         assert ("plain" if arm == "base" else f"| {arm} |") in printed
