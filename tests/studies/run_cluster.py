@@ -1,14 +1,16 @@
-"""Runs a study on a cluster of a head and two nodes, two of which get lost.
+"""Runs a study on a cluster of a head and two nodes, parts of which get lost.
 
     python tests/studies/run_cluster.py FOLDER
 
-One worker is killed in the middle of a run, then a node is removed while a
-worker of it is at work. Both happen in runs that wait for it, so that nothing
-depends on how fast the machine is.
+The first driver is killed in the middle of a run. Another one goes on: one of
+its workers is killed in the middle of a run, then a node is removed while a
+worker of it is at work. All this happens in runs that wait for it, so that
+nothing depends on how fast the machine is.
 """
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -45,15 +47,30 @@ def make_train(folder):
     def train_in_danger(model, seed):
         import ray
 
-        if seed == 1 and _first(folder / "killed", str(os.getpid())):
+        if seed == 3 and _first(folder / "killed", str(os.getpid())):
             os.kill(os.getpid(), signal.SIGKILL)
         node = ray.get_runtime_context().get_node_id()
         if seed == 4 and _first(folder / "on_node", node):
-            while True:  # Until the node is removed.
-                time.sleep(0.1)
+            wait()  # Until the node is removed.
         return train(model, seed)
 
     return train_in_danger
+
+
+def make_train_and_wait(folder):
+    def train_and_wait(model, seed):
+        if seed == 2:
+            _first(folder / "waiting", "")
+        if seed >= 2:
+            wait()  # Until the driver is killed.
+        return train(model, seed)
+
+    return train_and_wait
+
+
+def wait():
+    while True:
+        time.sleep(0.1)
 
 
 def _first(path, content):
@@ -74,6 +91,26 @@ def remove_node(cluster, nodes, marker):
     cluster.remove_node(node, allow_graceful=False)
 
 
+def run_first_driver(folder, address):
+    from keras_parewire.studies import Study
+
+    train = make_train_and_wait(folder)
+    study = Study(make_model, train, arms=ARMS, path=folder / "study")
+    study.run(SEEDS, ray=address, verbose=0)
+
+
+def kill_first_driver(folder, address):
+    """Kills a driver while runs are left; returns the rows it has written."""
+    command = [sys.executable, __file__, str(folder), address]
+    driver = subprocess.Popen(command)
+    while not (folder / "waiting").exists():
+        assert driver.poll() is None
+        time.sleep(0.1)
+    driver.kill()
+    driver.wait()
+    return {p: p.read_bytes() for p in folder.glob("study/runs/*.json")}
+
+
 def main(folder):
     import ray
     from ray.cluster_utils import Cluster
@@ -87,6 +124,9 @@ def main(folder):
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         cluster.wait_for_nodes()
+        finished = kill_first_driver(folder, cluster.address)
+        # A worker gets its next seed when all arms of the last are on disk.
+        assert 2 <= len(finished) <= 4
         threading.Thread(
             target=remove_node,
             args=(cluster, nodes, folder / "on_node"),
@@ -97,6 +137,7 @@ def main(folder):
         )
         study.run(SEEDS, ray=cluster.address, verbose=0)
         assert not ray.is_initialized()
+        assert all(path.read_bytes() == row for path, row in finished.items())
         # All there, so that nothing is run again.
         study.run(SEEDS, ray=cluster.address, verbose=0)
     finally:
@@ -104,4 +145,7 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[2:]:
+        run_first_driver(Path(sys.argv[1]), sys.argv[2])
+    else:
+        main(Path(sys.argv[1]))

@@ -31,7 +31,7 @@ ENVIRONMENT = {
 @needs_ray
 @pytest.mark.slow
 @pytest.mark.backend("jax")
-def test_lost_workers_and_nodes_change_no_row(tmp_path):
+def test_lost_drivers_workers_and_nodes_change_no_row(tmp_path):
     process = subprocess.run(
         [sys.executable, HERE / "run_cluster.py", tmp_path],
         env=ENVIRONMENT,
