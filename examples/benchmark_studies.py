@@ -1,30 +1,62 @@
 """Measures what studies cost besides training.
 
     python examples/benchmark_studies.py rows
-    python examples/benchmark_studies.py ray
+    KERAS_BACKEND=jax python examples/benchmark_studies.py ray
 
-`rows` writes rows without training and shows whether their number matters.
-`ray` runs two workers on Ray and two processes that share a folder, in turns,
-and compares their rows per second, measured once both workers are warm.
+`rows` makes 10,000 runs that train nothing, and shows whether their number
+matters. `ray` makes runs of about a second with two workers on Ray, and with
+two processes that share a folder, in turns, and compares their rows per second
+once all are warm. Both add what they find to `benchmark-studies.json` in the
+folder of `--out`. The ratios in it are of one call each.
 """
 
 import argparse
-import itertools
+import json
+import os
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from command_line import output_folder
 
 from keras_parewire.studies import Study
-from keras_parewire.studies.runner import Outcome, Runner
 
 ARMS = {"plain": None, "pa": {"exponent": 1.0}}
 X = np.random.default_rng(0).normal(size=(2048, 64)).astype("float32")
+# The first run of each worker compiles, and the last ones of a worker may have
+# the machine for themselves.
+MARGIN = 4
+
+
+class TimedStudy(Study):
+    """A study that notes the times of its rows."""
+
+    def _record(self, *row):
+        start = time.perf_counter()
+        super()._record(*row)
+        end = time.perf_counter()
+        self.__dict__.setdefault("written", []).append(
+            {"at": end, "took": end - start, "processor": time.process_time()}
+        )
+
+
+def make_small_model():
+    """Returns a model that is quickly drawn."""
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
+
+
+def train_nothing(model, seed):
+    """Returns a number at once."""
+    return {"loss": float(seed)}
 
 
 def make_model():
@@ -42,40 +74,56 @@ def train(model, seed):
     return {"loss": history["loss"][-1]}
 
 
-def measure_rows(path, count):
-    """Prints the time per row for every thousand rows."""
-    study = Study(make_model, train, arms=ARMS, path=path)
-    study._rows.begin(Runner(make_model, train, ARMS).environment)
-    outcome = Outcome({"loss": 0.5}, None, 0.0)
-    runs = list(itertools.product(range(count // 2), ARMS))
-    for first in range(0, len(runs), 1000):
-        part = runs[first : first + 1000]
-        start = time.perf_counter()
-        for seed, arm in part:
-            study._record(arm, seed, outcome)
-        each = (time.perf_counter() - start) / len(part)
-        print(f"after {first + len(part)} rows: {1000 * each:.3f} ms per row")
-    again = Study(make_model, train, arms=ARMS, path=path)
+def measure_rows(folder, options):
+    """Measures runs without training, part by part."""
+    arguments = make_small_model, train_nothing
+    study = TimedStudy(*arguments, arms=ARMS, path=folder)
+    study.run(range(options.rows // len(ARMS)))
+    # The first row also waits for the model to be built.
+    start, *written = study.written
+    start, parts = start["at"], []
+    size = options.rows // 10
+    for first in range(0, len(written), size):
+        part = written[first : first + size]
+        parts.append(
+            {
+                "rows": first + 1 + len(part),
+                "ms per row": 1000 * (part[-1]["at"] - start) / len(part),
+                "ms to write a row": 1000
+                * statistics.median(row["took"] for row in part),
+            }
+        )
+        start = part[-1]["at"]
+        print(parts[-1], flush=True)
+    again = Study(*arguments, arms=ARMS, path=folder)
+    seconds = {}
     for name, function in (
-        ("find what is missing", lambda: again.run(range(count // 2))),
+        ("find that nothing is missing", lambda: again.run(range(5))),
         ("read all rows", again.rows),
         ("report", again.report),
     ):
         start = time.perf_counter()
         function()
-        print(f"{name}: {time.perf_counter() - start:.2f} s")
+        seconds[name] = time.perf_counter() - start
+    return {
+        "parts": parts,
+        **{
+            f"last / first part, {name}": parts[-1][name] / parts[0][name]
+            for name in ("ms per row", "ms to write a row")
+        },
+        "seconds": seconds,
+    }
 
 
 def rate(path):
     """Returns the rows per second once both workers are warm."""
     times = sorted(row.stat().st_mtime for row in path.glob("runs/*.json"))
-    # The first run of a worker compiles.
-    times = times[4:]
+    times = times[MARGIN:-MARGIN]
     return (len(times) - 1) / (times[-1] - times[0])
 
 
 def run_processes(path, seeds):
-    """Runs two independent processes."""
+    """Runs two independent processes; returns their rows per second."""
     count = ["--seeds", str(len(seeds))]
     processes = [
         subprocess.Popen(
@@ -85,41 +133,80 @@ def run_processes(path, seeds):
     ]
     if any(process.wait() for process in processes):
         raise RuntimeError("A process has failed.")
+    return {"processes, rows per s": rate(path)}
 
 
 def run_ray(path, seeds):
-    """Runs two workers on Ray."""
-    study = Study(make_model, train, arms=ARMS, path=path)
+    """Runs two workers on Ray; returns their rows per second."""
+    study = TimedStudy(make_model, train, arms=ARMS, path=path)
     study.run(seeds, ray="local", resources={"num_cpus": 1}, verbose=0)
+    first, last = study.written[MARGIN], study.written[-MARGIN - 1]
+    rows = len(study.written) - 2 * MARGIN - 1
+    spent = last["processor"] - first["processor"]
+    return {
+        "Ray, rows per s": rate(path),
+        "Ray, driver's processor ms per row": 1000 * spent / rows,
+        "Ray, ms to write a row": 1000
+        * statistics.median(row["took"] for row in study.written),
+    }
+
+
+def measure_ray(folder, options):
+    """Compares Ray with independent processes, in turns."""
+    repeats = []
+    for repeat in range(options.repeats):
+        found = {}
+        for function in (run_processes, run_ray):
+            path = folder / f"{function.__name__}-{repeat}"
+            found |= function(path, range(options.seeds))
+        found["Ray / processes"] = (
+            found["Ray, rows per s"] / found["processes, rows per s"]
+        )
+        print(found, flush=True)
+        repeats.append(found)
+    medians = {
+        name: statistics.median(found[name] for found in repeats)
+        for name in repeats[0]
+    }
+    return {"repeats": repeats, "medians": medians}
 
 
 def main():
     """Runs the measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["rows", "ray", "shard"])
-    parser.add_argument("shard", nargs="*")
-    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("shard", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
-    seeds = range(arguments.seeds)
-    if arguments.what == "shard":
-        path, part = arguments.shard
+    parser.add_argument("--out", type=Path, default=output_folder("studies"))
+    options = parser.parse_args()
+    if options.what == "shard":
+        path, part = options.shard
         study = Study(make_model, train, arms=ARMS, path=path)
-        return study.run(seeds, shard=(int(part), 2), verbose=0)
+        shard = int(part), 2
+        return study.run(range(options.seeds), shard=shard, verbose=0)
+    measure = {"rows": measure_rows, "ray": measure_ray}[options.what]
     with tempfile.TemporaryDirectory() as folder:
-        if arguments.what == "rows":
-            return measure_rows(Path(folder) / "study", arguments.count)
-        ratios = []
-        for repeat in range(arguments.repeats):
-            found = {}
-            for function in (run_processes, run_ray):
-                path = Path(folder) / f"{function.__name__}-{repeat}"
-                function(path, seeds)
-                found[function.__name__] = rate(path)
-            ratios.append(found["run_ray"] / found["run_processes"])
-            print(found, f"efficiency {ratios[-1]:.2f}", flush=True)
-        print(f"median efficiency {statistics.median(ratios):.2f}")
+        found = measure(Path(folder), options)
+    backend = keras.backend.backend()
+    packages = ["keras_parewire", "keras", backend]
+    packages += ["ray"] if options.what == "ray" else []
+    result = {
+        "command": " ".join(
+            ["python", "examples/benchmark_studies.py", *sys.argv[1:]]
+        ),
+        "backend": backend,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {name: version(name) for name in packages},
+        **found,
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "benchmark-studies.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known[options.what] = result
+    path.write_text(json.dumps(known, indent=2) + "\n")
+    print(f"Wrote {path}")
 
 
 if __name__ == "__main__":
