@@ -22,6 +22,10 @@ bootstrap percentile intervals of 95 % and Wilcoxon's signed-rank test. The
 intervals are not corrected for the number of comparisons: some miss 0 by
 chance. p (Holm) is corrected for all comparisons of a metric."""
 
+# With fewer, the signed-rank test cannot reach a p of 5 %, and bootstrap
+# intervals are much too narrow.
+LEAST_PAIRS = 6
+
 Format = Callable[[float], str]
 
 
@@ -152,8 +156,13 @@ def verdict(
     what = f"in {(labels or {}).get(item['metric'], item['metric'])}"
     n = f"n = {item['n']}"
     arm, reference = f"`{item['arm']}`", f"`{item['reference']}`"
-    if item["interval"] is None:
-        return f"Too few seeds to compare {arm} with {reference} {what} ({n})."
+    pairs = isinstance(item["n"], int)
+    if item["interval"] is None or (pairs and item["n"] < LEAST_PAIRS):
+        least = f", at least {LEAST_PAIRS} are needed" if pairs else ""
+        return (
+            f"Too few seeds to compare {arm} with {reference} {what} "
+            f"({n}{least})."
+        )
     low, high = item["interval"]
     between = f"{_signed(low, number)} to {_signed(high, number)}{unit}, {n}"
     if low <= 0 <= high:

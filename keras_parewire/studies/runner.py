@@ -115,8 +115,8 @@ class Runner:
             )
         machine = count_threads(), find_flags()
         if error is not None:
-            # On JAX, Keras takes a model's variables away during `fit` and does
-            # not return them after an exception.
+            # On JAX, Keras takes a model's variables away during `fit` and
+            # `evaluate`, and may not return them after an exception.
             self._build()
             return Outcome(None, error, seconds, *machine)
         metrics = check_metrics(result)

@@ -4,6 +4,7 @@ import csv
 import datetime
 import io
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,9 @@ class Study:
                 repeatedly.
             ImportError: If `ray` is set but Ray is not installed.
             ConnectionError: If there is no Ray cluster at the address.
+
+        Warns:
+            UserWarning: If runs have failed.
         """
         numbers = check_seeds(seeds)
         if shard is not None:
@@ -177,27 +181,41 @@ class Study:
         total = sum(len(arms) for _, arms in missing)
         bar = keras.utils.Progbar(total, unit_name="run") if verbose else None
 
+        failed: list[str] = []
+
         def record(arm: str, seed: int, outcome: Outcome) -> None:
             self._record(arm, seed, outcome)
+            if outcome.error is not None:
+                failed.append(f"{arm!r}, seed {seed}, {outcome.error}")
             if bar is not None:
                 bar.add(1)
 
         if runner is not None:
             self._rows.begin(runner.environment)
+            # Interrupted training may leave the model without its variables.
+            self._runner = None
             for seed, arms in missing:
                 for arm in arms:
                     record(arm, seed, runner.run(arm, seed))
-            return
-        from keras_parewire.studies import cluster
+            self._runner = runner
+        else:
+            from keras_parewire.studies import cluster
 
-        cluster.run(
-            (self._make_model, self._train, self.arms),
-            missing,
-            begin=self._rows.begin,
-            record=record,
-            address=ray if isinstance(ray, str) else None,
-            resources=resources,
-        )
+            cluster.run(
+                (self._make_model, self._train, self.arms),
+                missing,
+                begin=self._rows.begin,
+                record=record,
+                address=ray if isinstance(ray, str) else None,
+                resources=resources,
+            )
+        if failed:
+            warnings.warn(
+                f"{len(failed)} of {total} runs have failed, the first one "
+                f"({failed[0]}). Their rows are kept; to make a run again, "
+                f"delete its file in {str(self.path / 'runs')!r}.",
+                stacklevel=2,
+            )
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns a dict for each run, ordered by seed.
@@ -247,8 +265,9 @@ class Study:
         The report has means of each arm, paired differences from the first arm
         with bootstrap intervals of 95 %, Wilcoxon's signed-rank test (also
         corrected for the number of comparisons of a metric, as by Holm), ratios
-        of variances, a sentence for each comparison, and how many seeds it
-        takes to find a difference. Needs `keras_parewire[study]`.
+        of variances, a sentence for each comparison of six seeds or more, and
+        how many seeds it takes to find a difference. Needs
+        `keras_parewire[study]`.
 
         Args:
             difference: The size of a difference that would matter, one for all

@@ -763,7 +763,7 @@ def test_report_by_hand():
 
 
 def test_no_difference_is_said():
-    accuracies = {"base": [0.1, 0.2, 0.3], "pa": [0.2, 0.1, 0.3]}
+    accuracies = {"base": [0.1, 0.2, 0.3] * 2, "pa": [0.2, 0.1, 0.3] * 2}
     item = summarize(accuracies)["comparisons"][0]
     assert item["difference"] == pytest.approx(0)
     assert item["verdict"].startswith("No difference seen")

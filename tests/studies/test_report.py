@@ -139,7 +139,7 @@ def test_power_by_simulation():
         ([-0.03, -0.01], "`pa` is lower than `plain` in x by 0.02 (-0.03 to "),
         ([-0.01, 0.05], "No difference seen between `pa` and `plain` in x"),
         ([0.0, 0.05], "No difference seen between `pa` and `plain` in x"),
-        (None, "Too few seeds to compare `pa` with `plain` in x (n = 3)."),
+        (None, "Too few seeds to compare `pa` with `plain` in x (n = 8"),
     ],
     ids=str,
 )
@@ -148,11 +148,21 @@ def test_verdicts(interval, expected):
         "arm": "pa",
         "reference": "plain",
         "metric": "x",
-        "n": 3,
+        "n": 8,
         "difference": 0.02,
         "interval": interval,
     }
     assert reports.verdict(item).startswith(expected)
+
+
+@pytest.mark.parametrize("seeds", [5, 6])
+def test_few_seeds_give_no_verdict(seeds):
+    [item] = reports.compare(made_up(seeds=seeds))
+    # All differences have one sign, and the test can still not tell.
+    assert (item["p"] < 0.05) == (seeds == 6)
+    text = reports.verdict(item)
+    few = "Too few seeds to compare `pa` with `plain` in accuracy (n = 5, at"
+    assert text.startswith(few if seeds == 5 else "`pa` is higher than")
 
 
 def test_report_says_it_all():

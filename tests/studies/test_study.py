@@ -327,7 +327,8 @@ def test_failed_runs_are_kept_and_shown(make_study, failure):
         return {"loss": seed + 0.1 * math.cos(len(results(study)))}
 
     study = make_study(fail)
-    study.run(range(4), verbose=0)
+    with pytest.warns(UserWarning, match=r"2 of 8 runs have failed, .*'plain'"):
+        study.run(range(4), verbose=0)
     failed = [row for row in study.rows() if row["error"]]
     assert [(row["arm"], row["seed"]) for row in failed] == [
         ("plain", 1),
@@ -359,11 +360,58 @@ def test_an_exception_within_fit_changes_no_other_run(trained, make_study):
         return train_model(model, seed)
 
     study = make_study(train, model=make_model)
-    study.run([1, 0, 2], verbose=0)
+    with pytest.warns(UserWarning, match="ArithmeticError: stopped"):
+        study.run([1, 0, 2], verbose=0)
     found = results(study)
     for run, expected in trained.items():
         lost = {"loss": None, "accuracy": None}
         assert found[run] == (lost if run[1] == 1 else expected)
+
+
+def make_adapted_model():
+    normalization = layers.Normalization()
+    normalization.adapt(X)
+    model = keras.Sequential(
+        [keras.Input((8,)), normalization, layers.Dense(4)]
+    )
+    model.compile("sgd", "mse")
+    return model
+
+
+@pytest.mark.parametrize("reason", [KeyboardInterrupt, ArithmeticError])
+def test_what_is_not_drawn_anew_survives_a_broken_evaluation(
+    make_study, reason
+):
+    reasons = [reason]
+
+    # On JAX, Keras has taken the model's variables away.
+    def stop(batch, logs):
+        if batch == 1:
+            raise reasons.pop()
+
+    def train(model, seed):
+        if reasons and seed == 1:
+            callback = keras.callbacks.Callback()
+            callback.on_test_batch_end = stop
+            model.evaluate(X, X[:, :4], 16, callbacks=[callback], verbose=0)
+        history = model.fit(X, X[:, :4], batch_size=16, verbose=0).history
+        return {"loss": history["loss"][-1]}
+
+    study, whole = (
+        make_study(train, folder, model=make_adapted_model, arms={"a": None})
+        for folder in ("study", "whole")
+    )
+    if reason is KeyboardInterrupt:
+        with pytest.raises(KeyboardInterrupt):
+            study.run(range(3), verbose=0)
+    else:
+        with pytest.warns(UserWarning, match=r"'a', seed 1, ArithmeticError"):
+            study.run([1], verbose=0)
+        (study.path / "runs" / "1-a.json").unlink()
+    # As in a notebook, where the same study goes on.
+    study.run(range(3), verbose=0)
+    whole.run(range(3), verbose=0)
+    assert results(study) == results(whole)
 
 
 @pytest.mark.parametrize(
