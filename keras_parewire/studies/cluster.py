@@ -1,13 +1,15 @@
 """Runs on a Ray cluster; no other module uses Ray.
 
-The driver distributes the runs, and only the driver writes rows. It never asks
-its own backend for a device: the workers report their hardware.
+Only the driver writes rows. It never asks its own backend for a device: the
+workers report their hardware.
 """
 
 import collections
 import functools
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,8 +19,8 @@ from keras_parewire.studies.runner import Outcome, Runner
 
 # How many workers may die of one seed, or of building the model.
 TRIES = 3
-# How long a cluster may take to accept a connection.
-SECONDS = 10
+# How many seconds a cluster may take to accept a connection, then a driver.
+ANSWER, WAIT = 10, 120
 
 Task = tuple[int, list[str]]
 Resources = Mapping[str, float]
@@ -48,16 +50,11 @@ def run(
     address: str | None = None,
     resources: Resources | None = None,
 ) -> None:
-    """Spreads runs over a cluster; see `Study.run`.
+    """Spreads runs over a cluster; see `Study.run` for the last two arguments.
 
-    Args:
-        parts: The arguments of `Runner`.
-        tasks: Each seed with the arms that are missing.
-        begin: Called with each worker's environment; raises if environments
-            differ.
-        record: Called with the arm, the seed and the outcome of each run.
-        address: The cluster's address, or None for the default one.
-        resources: What one actor takes, or None.
+    `parts` are the arguments of `Runner`, `tasks` each seed with its missing
+    arms. `begin` is called with each worker's environment and raises if it
+    differs, `record` with the arm, the seed and the outcome of each run.
     """
     try:
         import ray
@@ -144,22 +141,26 @@ class _Pool:
             self._begin(environment)
         except ValueError as error:
             raise ValueError(
-                "All workers must be of one kind, that of the rows. "
-                f"Received: a worker on {host} for which {error}"
+                "All workers must be of one kind, that of the rows. Received: "
+                f"a worker on {host} for which {error}"
             ) from error
 
 
 def _connect(ray: Any, address: str | None) -> None:
     address = address or os.environ.get("RAY_ADDRESS") or None
     if address not in (None, "auto", "local"):
-        # Ray itself would try for minutes.
+        # Ray itself would try for ever, even where another program answers.
         host, _, port = address.rpartition("://")[2].rpartition(":")
+        probe = [sys.executable, "-c", f"import ray; ray.init({address!r})"]
         try:
-            socket.create_connection((host, int(port)), SECONDS).close()
-        except (OSError, ValueError) as error:
+            socket.create_connection((host, int(port)), ANSWER).close()
+            subprocess.run(probe, check=True, capture_output=True, timeout=WAIT)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            said = getattr(error, "stderr", None) or str(error).encode()
             raise ConnectionError(
-                "`ray` must be the address of a cluster that answers within "
-                f"{SECONDS} seconds. Received: ray={address!r}, for {error}"
+                "`ray` must be the address of a cluster that answers in "
+                f"{ANSWER} seconds and takes a driver in {WAIT}. Received: "
+                f"ray={address!r}, for {said[-500:].decode('utf-8', 'replace')}"
             ) from error
     ray.init(address=address, log_to_driver=False, logging_level="WARNING")
 
@@ -188,10 +189,9 @@ def _plan(
 
 
 def _actor(ray: Any, resources: Resources) -> Any:
-    variables = {"KERAS_BACKEND": keras.backend.backend()}
     # A worker without a GPU of its own would see and use all GPUs.
-    if not resources.get("num_gpus"):
-        variables["CUDA_VISIBLE_DEVICES"] = ""
+    hidden = {} if resources.get("num_gpus") else {"CUDA_VISIBLE_DEVICES": ""}
+    variables = {"KERAS_BACKEND": keras.backend.backend(), **hidden}
     own = {k: v for k, v in resources.items() if k.startswith("num_")}
     custom = {k: v for k, v in resources.items() if k not in own}
     return ray.remote(Worker).options(

@@ -133,7 +133,8 @@ class Study:
             ray: Whether to spread the runs over a Ray cluster: the one that
                 `RAY_ADDRESS` names or that runs on this machine, or else a new
                 one for this call. Or the address of a cluster, which must
-                accept a connection within ten seconds. Defaults to False.
+                accept a connection within ten seconds and a driver within two
+                minutes. Defaults to False.
             resources: What one actor on Ray takes, as in `{"num_cpus": 2}`.
                 Defaults to None: one GPU, or one CPU where there is no GPU.
             verbose: 0 for silence, 1 for a progress bar over the runs.

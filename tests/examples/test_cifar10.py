@@ -769,26 +769,24 @@ def test_no_difference_is_said():
     assert item["verdict"].startswith("No difference seen")
 
 
-def test_correction_for_the_number_of_comparisons():
-    noise = np.random.default_rng(0).normal(0, 0.01, (3, 8))
-    accuracies = {
-        "base": 0.5 + noise[0],
-        "pa": 0.52 + noise[0] + 0.1 * noise[1],
-        "shuffled": 0.5 + noise[0] + noise[2],
-    }
+def test_all_comparisons_of_a_metric_are_corrected_together():
+    arms = ("base", "pa", "shuffled", "centered", "lowest", "highest")
+    noise = np.random.default_rng(0).normal(0.5, 0.01, (6, 8))
     found = {
         (item["arm"], item["reference"]): (item["p"], item["p_holm"])
-        for item in summarize(accuracies)["comparisons"]
+        for item in summarize(dict(zip(arms, noise, strict=True)))[
+            "comparisons"
+        ]
         if item["metric"] == "test_accuracy"
     }
     assert set(found) == {
-        ("pa", "base"),
-        ("shuffled", "base"),
+        *((arm, "base") for arm in ("pa", "shuffled", "centered")),
         ("pa", "shuffled"),
+        ("pa", "centered"),
+        ("highest", "lowest"),
     }
-    plain = sorted(p for p, _ in found.values())
-    holm = np.maximum.accumulate([3 * plain[0], 2 * plain[1], plain[2]])
-    np.testing.assert_allclose(sorted(h for _, h in found.values()), holm)
+    p, holm = min(found.values())
+    assert holm == min(1, 6 * p)
 
 
 def test_highest_against_lowest():

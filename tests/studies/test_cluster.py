@@ -248,6 +248,33 @@ def test_unreachable_cluster(monkeypatch, study, address):
     assert not study.path.exists()
 
 
+@pytest.fixture
+def listening():
+    """The address of a program that accepts connections and says nothing."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_cluster_that_takes_no_driver(monkeypatch, study, listening):
+    monkeypatch.setitem(sys.modules, "ray", FakeRay({}))
+    monkeypatch.setattr(cluster, "WAIT", 0.01)
+    with pytest.raises(ConnectionError, match=r"driver in 0\.01\. Received"):
+        study.run([0], ray=listening, verbose=0)
+    assert not study.path.exists()
+
+
+def test_what_a_driver_says_is_in_the_error(
+    monkeypatch, study, listening, tmp_path
+):
+    (tmp_path / "ray.py").write_text("def init(address): raise OSError('no')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "ray", FakeRay({}))
+    with pytest.raises(ConnectionError, match=r"Received: (?s:.)*OSError: no"):
+        study.run([0], ray=listening, verbose=0)
+
+
 def test_ray_stays_in_one_small_module():
     source = Path(cluster.__file__).read_text().splitlines()
     assert len(source) < 200
