@@ -6,7 +6,7 @@ import itertools
 import math
 import numbers
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from keras_parewire.studies.environment import (
     find_environment,
     find_flags,
 )
+from keras_parewire.studies.names import automatic_names
 
 # Keeps the random numbers of training apart from those of the weights.
 _TRAINING = 0x747261696E
@@ -36,6 +37,7 @@ class Outcome(NamedTuple):
         seconds: How long training took.
         threads: How many threads the backend used for one operation.
         flags: Environment variables that change how it computes.
+        automatic: The names of metrics that Keras numbers, without numbers.
     """
 
     metrics: dict[str, float] | None
@@ -43,6 +45,7 @@ class Outcome(NamedTuple):
     seconds: float
     threads: int = 0
     flags: str = ""
+    automatic: Sequence[str] = ()
 
 
 class Runner:
@@ -124,7 +127,8 @@ class Runner:
         if bad:
             listed = ", ".join(f"{name} is {v}" for name, v in bad.items())
             return Outcome(None, f"Not finite: {listed}", seconds, *machine)
-        return Outcome(metrics, None, seconds, *machine)
+        automatic = automatic_names(self.model)
+        return Outcome(metrics, None, seconds, *machine, automatic)
 
 
 def check_metrics(result: Any) -> dict[str, float]:

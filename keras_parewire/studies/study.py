@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from keras_parewire.studies.arms import Arm, check_arms, describe
+from keras_parewire.studies.names import as_before
 from keras_parewire.studies.rows import Row, Rows, write_whole
 from keras_parewire.studies.runner import Outcome, Runner
 
@@ -308,28 +309,34 @@ class Study:
         return self._runner
 
     def _record(self, arm: str, seed: int, outcome: Outcome) -> None:
-        if outcome.metrics is not None:
-            self._check_names(arm, seed, list(outcome.metrics))
+        metrics = outcome.metrics
+        if metrics is not None:
+            if self._metrics is None:
+                earlier = (row["metrics"] for row in self._rows)
+                self._metrics = list(next(filter(None, earlier), metrics))
+            metrics = as_before(metrics, self._metrics, outcome.automatic)
+            self._check_names(arm, seed, list(metrics))
         now = datetime.datetime.now(datetime.UTC)
         row: Row = {
             "arm": arm,
             "seed": seed,
-            **outcome._asdict(),
+            "metrics": metrics,
+            "error": outcome.error,
+            "seconds": outcome.seconds,
+            "threads": outcome.threads,
+            "flags": outcome.flags,
             "utc": now.isoformat(timespec="seconds"),
         }
         self._rows.add(row)
 
     def _check_names(self, arm: str, seed: int, names: list[str]) -> None:
-        if self._metrics is None:
-            known = (row["metrics"] for row in self._rows if row["metrics"])
-            self._metrics = list(next(known, names))
         own = (*_OWN_COLUMNS, *(self._rows.environment or ()))
         if set(names) & set(own):
             raise ValueError(
                 "The names that `train` returns must not be any of "
                 f"{', '.join(own)}. Received: {names}"
             )
-        if set(names) != set(self._metrics):
+        if set(names) != set(self._metrics or ()):
             raise ValueError(
                 "`train` must return the same names for every run, here "
                 f"{self._metrics}. Received: {names} for the arm {arm!r}, "

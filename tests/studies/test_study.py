@@ -18,6 +18,7 @@ from keras import layers
 from keras_parewire import rewire_model
 from keras_parewire.studies import Study
 from keras_parewire.studies.environment import count_threads
+from keras_parewire.studies.names import as_before
 from keras_parewire.studies.rows import Rows
 from keras_parewire.studies.runner import Runner
 
@@ -211,6 +212,52 @@ def test_compiling_in_train_is_an_error(make_study, when):
     with pytest.raises(RuntimeError, match=r"compiled once.* Received: model="):
         study.run([0, 1], verbose=0)
     assert len(study.rows()) == (2 if when == "again" else 0)
+
+
+@pytest.mark.parametrize("own", ["auc", None])
+def test_metrics_that_keras_names_keep_their_names(make_study, own):
+    def model():
+        model = keras.Sequential([keras.Input((8,)), layers.Dense(1)])
+        metrics = [keras.metrics.AUC(name=own), keras.metrics.Recall()]
+        model.compile("sgd", "mse", metrics=metrics)
+        return model
+
+    def train(model, seed):
+        targets = Y[:, None].astype("float32")
+        history = model.fit(X, targets, validation_split=0.5, verbose=0)
+        return {name: values[-1] for name, values in history.history.items()}
+
+    arms = {"a": None, "b": None}
+    make_study(train, model=model, arms=arms).run([0], verbose=0)
+    study = make_study(train, model=model, arms=arms)
+    study.run([0, 1], verbose=0)
+    for row in study.rows():
+        assert row["error"] is None
+        assert None not in [row["loss"], row["val_loss"]]
+        assert len([name for name in row if "auc" in name]) == 2
+        assert len([name for name in row if "recall" in name]) == 2
+
+
+@pytest.mark.parametrize(
+    ("known", "names", "same"),
+    [
+        (["auc", "loss"], ["auc_1", "loss"], True),
+        (["loss", "auc", "auc_1"], ["loss", "auc_10", "auc_9"], True),
+        (["val_auc_3"], ["val_auc"], True),
+        (["auc", "auc_1"], ["auc", "auc_2"], False),
+        (["auc"], ["auc_1", "auc_2"], False),
+        (["loss"], ["loss_1"], False),
+        (["auc"], ["recall"], False),
+    ],
+    ids=str,
+)
+def test_names_that_differ_in_numbers_only(known, names, same):
+    metrics = {name: float(i) for i, name in enumerate(names)}
+    found = as_before(metrics, known, ["auc"])
+    assert set(found) == set(known if same else names)
+    if "auc_10" in names:
+        assert found == {"loss": 0.0, "auc_1": 1.0, "auc": 2.0}
+        assert list(found) == known
 
 
 # Rows.
