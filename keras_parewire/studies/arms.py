@@ -59,7 +59,13 @@ def initialize(model: Any, arm: Arm, seed: int) -> None:
     if callable(arm):
         arm(model, seed)
     elif arm is not None:
-        rewire_model(model, **arm, seed=seed, verbose=0)
+        report = rewire_model(model, **arm, seed=seed, verbose=0)
+        if all(row.skipped for row in report):
+            raise ValueError(
+                "An arm must rewire some of the model's weights. Received: "
+                f"{dict(arm)}, for which all are skipped: "
+                f"{ {row.path: row.skipped for row in report} }"
+            )
 
 
 def quoted(name: str) -> str:

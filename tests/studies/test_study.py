@@ -678,6 +678,17 @@ def test_wrong_values_of_an_arm(make_study, exponent):
         study.run([0], verbose=0)
 
 
+def test_an_arm_that_rewires_nothing(make_study):
+    def model():
+        embedding = layers.Embedding(5, 4, name="embed")
+        return keras.Sequential([keras.Input((3,)), embedding])
+
+    arms = {"plain": None, "pa": {"layers": ".*"}}
+    study = make_study(arms=arms, model=model)
+    with pytest.raises(ValueError, match=r"rewire some.* Received: .*embed"):
+        study.run([0], verbose=0)
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"model": 1}, {"train": None}, {"config": 3}, {"config": {"a": object()}}],
