@@ -131,7 +131,7 @@ def main():
     arguments.out.mkdir(parents=True, exist_ok=True)
     lines, results = [NOTES], []
     for stem, config, devices, runs in rows.read(arguments.rows):
-        device = ", ".join(sorted(devices))
+        device = "; ".join(sorted(devices))
         found = measured(runs.values())
         summary = summarize(found)
         lines += report(config, device, summary, failures(runs.values()))
