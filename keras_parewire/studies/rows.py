@@ -50,6 +50,12 @@ class Rows:
     def open(cls, path: Any) -> "Rows":
         """Returns the rows of a folder as they are, of whatever study."""
         known = _load(Path(path) / "study.json")
+        rows = cls(path, known["arms"], known["config"])
+        # Processes that add arms at once may leave one out of `study.json`.
+        for (arm, _), name in rows._listing():
+            if arm not in known["arms"]:
+                row = _load(rows._folder / name)
+                known["arms"][arm] = row["identity"]["arm"]
         return cls(path, known["arms"], known["config"])
 
     @property

@@ -59,6 +59,14 @@ def test_benchmark_of_traced_kernels(tmp_path):
     assert row["rewired"]["program in bytes"] < 2**20
 
 
+@pytest.mark.backend("jax")
+def test_benchmark_of_studies(tmp_path):
+    run("benchmark_studies.py", "rows", "--rows", 40, "--out", tmp_path)
+    found = json.loads((tmp_path / "benchmark-studies.json").read_text())
+    assert found["rows"]["parts"][-1]["rows"] == 40
+    assert found["rows"]["command"].startswith("python examples/benchmark_stu")
+
+
 def test_quickstart(tmp_path):
     arguments = ["--seeds", "3-4", "--epochs", 1, "--out", tmp_path]
     output = run("quickstart.py", *arguments)

@@ -529,6 +529,12 @@ def test_rows_of_any_study_can_be_read(make_study):
     rows = Rows.open(study.path)
     assert rows.config == {"epochs": 2}
     assert list(rows) == list(study._rows)
+    # As after another process has added its arms at the same time.
+    path = study.path / "study.json"
+    identity = json.loads(path.read_text())
+    del identity["arms"]["pa"]
+    path.write_text(json.dumps(identity))
+    assert list(Rows.open(study.path)) == list(rows)
 
 
 def test_rows_record_threads_and_flags(make_study, monkeypatch):
