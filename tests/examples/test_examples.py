@@ -47,7 +47,7 @@ def test_benchmark_of_sharded_kernels(tmp_path):
     assert measured["large kernel"]["sharded"]["seconds"] > 0
     for count, rows in measured["hosts"].items():
         assert len(rows) == int(count)
-        assert {row["kernels rewired"] for row in rows} == {8 // int(count)}
+        assert {row["kernels rewired"] for row in rows} == {64 // int(count)}
 
 
 @pytest.mark.backend("jax", "tensorflow")
