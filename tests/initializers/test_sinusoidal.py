@@ -19,6 +19,7 @@ from keras_parewire import (
 from keras_parewire.initializers.sinusoidal import _sine_waves
 
 NAME = "keras_parewire>Sinusoidal"
+CONFIG = {"class_name": NAME, "config": {}}
 
 
 def sine(position, inputs, channel, outputs):
@@ -151,7 +152,7 @@ def test_serialization():
     for copy in (restored, initializer.clone()):
         assert type(copy) is Sinusoidal
         assert_same(copy((6, 2, 3)), initializer((6, 2, 3)))
-    assert type(keras.initializers.get(NAME)) is Sinusoidal
+    assert type(keras.initializers.get(CONFIG)) is Sinusoidal
 
 
 def test_a_seed_is_not_an_argument():
@@ -160,7 +161,7 @@ def test_a_seed_is_not_an_argument():
 
 
 def test_saved_model(tmp_path):
-    layer = layers.Dense(4, kernel_initializer=NAME)
+    layer = layers.Dense(4, kernel_initializer=CONFIG)
     model = keras.Sequential([keras.Input((6,)), layer])
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -169,7 +170,7 @@ def test_saved_model(tmp_path):
 
 
 def test_convolution():
-    layer = layers.Conv2D(5, 3, kernel_initializer=NAME)
+    layer = layers.Conv2D(5, 3, kernel_initializer=CONFIG)
     layer.build((None, 8, 8, 4))
     assert_same(layer.kernel, Sinusoidal()((3, 3, 4, 5)))
 
