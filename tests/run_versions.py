@@ -3,10 +3,12 @@
     python tests/run_versions.py [--legs oldest,nightly] [--backends jax,torch]
                                  [PYTEST_ARGUMENT ...]
 
-Each leg on each backend gets a virtual environment in `build/versions`, made
-anew every time. A Python that the machine does not have is reported and
-skipped. Prints a table in Markdown; fails if tests fail on any leg but the
-nightly one.
+The slow tests that `docs/undocumented_keras.md` names run too. Each leg on each
+backend gets a virtual environment in `build/versions`, which is deleted after
+use. What a leg does not pin is the newest that pip finds; pip's own variables
+can pin more, such as `PIP_CONSTRAINT=FILE` with `torch==2.13.0` in the file. A
+Python that the machine does not have is reported and skipped. Prints a table in
+Markdown; fails if an installation or a test does.
 """
 
 import argparse
@@ -28,20 +30,31 @@ BACKENDS = ("tensorflow", "jax", "torch")
 TOOLS = ("matplotlib", "pillow", "pytest", "scipy")
 
 
+OLDEST = "keras==3.15.0"
+# All versions of this package are pre-releases, which pip takes only if the
+# requirement names one.
+NIGHTLY = "keras-nightly>=0.dev0"
+
+
 class Leg(NamedTuple):
-    """A combination of versions; those that are not pinned are the newest."""
+    """A combination of versions."""
 
     python: str
-    pins: tuple[str, ...] = ()
-    nightly: bool = False
+    keras: str = "keras"
+    numpy: str = "numpy>=2"
 
 
+# Every Keras meets both NumPys. NumPy 1.26 has no builds for Python 3.13, and
+# the newest NumPy and JAX have none for 3.11.
 LEGS = {
-    "oldest": Leg("3.11", ("keras==3.15.0", "numpy==1.26.*")),
+    "oldest": Leg("3.11", OLDEST, "numpy==1.26.*"),
+    "oldest-numpy2": Leg("3.12", OLDEST),
+    "newest-numpy1": Leg("3.12", numpy="numpy==1.26.*"),
     "3.11": Leg("3.11"),
     "3.12": Leg("3.12"),
     "3.13": Leg("3.13"),
-    "nightly": Leg("3.12", nightly=True),
+    "nightly-numpy1": Leg("3.11", NIGHTLY, "numpy==1.26.*"),
+    "nightly": Leg("3.13", NIGHTLY),
 }
 
 
@@ -74,15 +87,16 @@ def install(leg: Leg, backend: str, interpreter: str, folder: Path) -> Path:
     """Makes the environment of a leg and returns its interpreter."""
     python = folder / "bin" / "python"
     pip = (python, "-m", "pip", "--quiet")
+    pins = [leg.numpy] if leg.keras == NIGHTLY else [leg.numpy, leg.keras]
     commands: list[tuple[str | Path, ...]] = [
         (interpreter, "-m", "venv", "--clear", folder),
-        (*pip, "install", "-e", f".[{backend}]", *TOOLS, *leg.pins),
+        (*pip, "install", "-e", f".[{backend}]", *TOOLS, *pins),
     ]
-    if leg.nightly:
+    if leg.keras == NIGHTLY:
         # Both packages install the module `keras`, so one has to go.
         commands += [
             (*pip, "uninstall", "--yes", "keras"),
-            (*pip, "install", "--pre", "--no-deps", "keras-nightly"),
+            (*pip, "install", NIGHTLY, leg.numpy),
         ]
     for command in commands:
         succeeded, output = run(*command)
@@ -118,18 +132,19 @@ def try_leg(
         keras, numpy, installed = versions(python, backend)
     except RuntimeError as error:
         print(error, flush=True)
-        return [*row, "", "", backend, "not installed"], leg.nightly
-    succeeded, output = run(
-        *(python, "-m", "pytest", "-q", "--ignore", "tests/examples"),
-        *pytest_arguments,
-        KERAS_BACKEND=backend,
-    )
+        return [*row, "", "", backend, "not installed"], False
+    else:
+        succeeded, output = run(
+            *(python, "-m", "pytest", "-q", "-m", "not slow or undocumented"),
+            *("--ignore", "tests/examples"),
+            *pytest_arguments,
+            KERAS_BACKEND=backend,
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     print(f"\n=== {name}, {backend} ===\n{output}", flush=True)
     result = output.splitlines()[-1].strip("= ") if output else "no output"
-    return (
-        [*row, keras, numpy, f"{backend} {installed}", result],
-        succeeded or leg.nightly,
-    )
+    return [*row, keras, numpy, f"{backend} {installed}", result], succeeded
 
 
 def main() -> int:
