@@ -7,8 +7,10 @@ import sys
 from importlib import import_module, metadata
 from pathlib import Path
 
+import check_release
 import keras
 import pytest
+from run_versions import LEGS
 
 import keras_parewire
 from keras_parewire.studies import Study
@@ -88,21 +90,23 @@ def test_imports(module):
 
 @pytest.mark.slow
 def test_import_loads_nothing_heavy():
-    # Compared with Keras alone, which may load some of these itself.
-    code = "import sys, {}; print(*sys.modules)"
-    loaded, keras_loaded = (
-        set(
-            subprocess.run(
-                [sys.executable, "-c", code.format(module)],
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout.split()
-        )
-        for module in ("keras_parewire.studies", "keras")
+    # Keras loads its backend, and Matplotlib and SciPy where it finds them, so
+    # these are taken away before.
+    code = """
+import sys, keras
+for name in set(sys.modules):
+    if name.split(".")[0] in ("matplotlib", "ray", "scipy"):
+        del sys.modules[name]
+before = set(sys.modules)
+import keras_parewire.studies
+print(*set(sys.modules) - before)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    watched = BACKENDS | {"matplotlib", "ray", "scipy"}
-    assert loaded & watched == keras_loaded & watched
+    loaded = {name.split(".")[0] for name in process.stdout.split()}
+    allowed = {"keras", "numpy", "keras_parewire"} | sys.stdlib_module_names
+    assert loaded <= allowed
 
 
 @pytest.mark.parametrize(
@@ -221,6 +225,47 @@ def test_what_keras_does_not_document_is_tested():
 
 
 def test_version_is_the_same_everywhere():
-    citation = (ROOT / "CITATION.cff").read_text()
-    assert f"\nversion: {keras_parewire.__version__}\n" in citation
-    assert keras_parewire.__version__ in (ROOT / "CHANGELOG.md").read_text()
+    version = check_release.check_version(None)
+    assert version == keras_parewire.__version__
+    assert version in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("tag", "heading", "message"),
+    [
+        ("v0.2.0", "## [0.2.0] - 2027-01-31", None),
+        ("v0.2.1", "## [0.2.0] - 2027-01-31", "tag v0.2.1, but version 0.2.0"),
+        ("v0.2.0", "## [Unreleased]", r"no section \[0.2.0\]"),
+        ("v0.2.0", "## [0.2.0]", r"no section \[0.2.0\] with a date"),
+        ("v0.2.0", "## [0.2.00] - 2027-01-31", r"no section \[0.2.0\]"),
+    ],
+)
+def test_a_release_needs_its_entry_in_the_changelog(
+    tmp_path, monkeypatch, tag, heading, message
+):
+    monkeypatch.setattr(check_release, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "0.2.0"\n')
+    (tmp_path / "CITATION.cff").write_text("title: a\nversion: 0.2.0\n")
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n{heading}\n")
+    if message is None:
+        assert check_release.check_version(tag) == "0.2.0"
+        (tmp_path / "CITATION.cff").write_text("title: a\nversion: 0.1.0\n")
+        message = "CITATION.cff does not name version 0.2.0"
+    with pytest.raises(SystemExit, match=f"Not fit for release: .*{message}"):
+        check_release.check_version(tag)
+
+
+def test_workflows_run_every_leg():
+    ran = {}
+    for name in ("tests", "nightly"):
+        path = ROOT / ".github" / "workflows" / f"{name}.yml"
+        text = path.read_text()
+        lists = re.findall(r"^ +(leg|backend): \[(.*)\]$", text, re.MULTILINE)
+        matrix = {key: set(re.findall(r"[\w.-]+", row)) for key, row in lists}
+        assert matrix["backend"] == BACKENDS
+        ran[name] = matrix["leg"]
+        # It installs the Pythons of its legs, or else they would be skipped.
+        pythons = set(re.findall(r"^ +(3\.\d+)$", text, re.MULTILINE))
+        assert {LEGS[leg].python for leg in matrix["leg"]} <= pythons
+    assert ran["nightly"] == {name for name in LEGS if "nightly" in name}
+    assert ran["tests"] == set(LEGS) - ran["nightly"]
