@@ -35,7 +35,7 @@ class Rows:
     def __init__(
         self, path: Any, arms: Mapping[str, Any], config: Mapping[str, Any]
     ) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._folder = self.path / "runs"
         self._identity: dict[str, Any] = {
             "format": FORMAT,

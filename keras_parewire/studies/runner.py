@@ -65,7 +65,7 @@ class Runner:
     ) -> None:
         self._make_model, self._train, self._arms = make_model, train, arms
         self._build()
-        self.environment = find_environment(self.model)
+        self.environment: dict[str, str] = find_environment(self.model)
 
     def _build(self) -> None:
         # Every process builds the same model, with the same seeds in it.

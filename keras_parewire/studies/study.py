@@ -101,10 +101,10 @@ class Study:
                 f"`config` must be a dict or None. Received: config={config!r}"
             )
         self._make_model, self._train = make_model, train
-        self.arms = check_arms(arms)
+        self.arms: dict[str, Arm] = check_arms(arms)
         described = describe(self.arms, "arms")
         self._rows = Rows(path, described, describe(config or {}, "config"))
-        self.path = self._rows.path
+        self.path: Path = self._rows.path
         self._runner: Runner | None = None
         self._metrics: list[str] | None = None
 
