@@ -273,7 +273,7 @@ def test_inherited_attributes_without_a_meaning_are_gone():
 
 
 @pytest.mark.backend("tensorflow", "jax")
-@pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64")
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype float")
 @pytest.mark.parametrize("dtype", ["float", "half"])
 def test_dtypes_that_only_the_backend_knows(dtype):
     plain = keras.initializers.HeNormal(seed=1)(SHAPE, dtype=dtype)

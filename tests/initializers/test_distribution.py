@@ -153,5 +153,5 @@ def test_a_shape_that_the_mesh_does_not_divide(distribute):
     with pytest.raises(ValueError, match=r"multiple.*Received: shape=\(64, 50"):
         layers.Dense(50, kernel_initializer=PARewired()).build((None, 64))
     # Keras cannot place such a kernel either.
-    with pytest.raises(ValueError, match="axis 1 is partitioned 8 times"):
+    with pytest.raises(ValueError, match=r"partitioned 8 times|divisible by 8"):
         layers.Dense(50).build((None, 64))
