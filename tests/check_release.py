@@ -31,7 +31,7 @@ sys.path.append(str(ROOT / "examples"))
 from command_line import names  # noqa: E402
 
 LARGEST_WHEEL = 100_000
-IMPORT_COST = ROOT / "docs" / "measurements" / "import_cost.py"
+IMPORT_COST = ROOT / "tests" / "check_import_cost.py"
 
 
 def run(*command: str | Path, **variables: str) -> None:

@@ -1,6 +1,6 @@
 """Measures what `import keras_parewire` adds to `import keras`.
 
-    KERAS_BACKEND=jax python docs/measurements/import_cost.py
+    KERAS_BACKEND=jax python tests/check_import_cost.py
 
 Adds up the times that `python -X importtime` gives for the single modules:
 those that `import keras` loads by itself, and those that come on top of them.
