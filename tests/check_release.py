@@ -30,7 +30,8 @@ sys.path.append(str(ROOT / "examples"))
 
 from command_line import names  # noqa: E402
 
-LARGEST_WHEEL = 100_000
+# Most of it is docstrings. More would be files that do not belong there.
+LARGEST_WHEEL = 150_000
 IMPORT_COST = ROOT / "tests" / "check_import_cost.py"
 
 
