@@ -13,10 +13,14 @@ from keras_parewire.initializers.bases import (
 from keras_parewire.models.layer_axes import einsum_axes
 from keras_parewire.models.weights import OwnedWeight
 from keras_parewire.rewiring.layouts import Layout
-from keras_parewire.rewiring.rewire import rewire_kernel
+from keras_parewire.rewiring.rewire import rewire_values
 from keras_parewire.rewiring.seeding import Stream, noise_key
 from keras_parewire.rewiring.strengths import matrix_strengths, mean_variance
-from keras_parewire.rewiring.validation import Tensor, finite_values
+from keras_parewire.rewiring.validation import (
+    Tensor,
+    check_finite,
+    finite_values,
+)
 
 
 class Kernel(NamedTuple):
@@ -75,11 +79,12 @@ class KernelRewiring(NamedTuple):
         threads: int,
     ) -> Rewired:
         """Rewires the drawn or else the current values, also in a thread."""
-        layout = kernel.layout
+        layout, path = kernel.layout, kernel.weight.variable.path
+        check_finite(current, path)
         start = before = strength_variance_of(current, layout)
         if drawn is not None:
             start = strength_variance_of(drawn, layout)
-        values = rewire_kernel(
+        values = rewire_values(
             current if drawn is None else drawn,
             layout,
             self.exponent,

@@ -189,7 +189,7 @@ def strength_report(model: keras.Model | keras.layers.Layer) -> RewireReport:
     for planned in kernel_plan(model):
         variance = None
         if planned.layout is not None:
-            values = planned.weight.values()
+            values = planned.weight.finite_values()
             variance = strength_variance_of(values, planned.layout)
         rows.append(_row(planned, variance, variance))
     return RewireReport((*rows, *_unbuilt_rows(model)), None)

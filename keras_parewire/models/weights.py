@@ -16,7 +16,8 @@ from keras import ops
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.rewiring.validation import (
     Tensor,
-    finite_values,
+    check_finite,
+    concrete_values,
     known_values,
 )
 
@@ -65,13 +66,19 @@ class OwnedWeight(NamedTuple):
         return derive_seed(seed, *self.stream, purpose)
 
     def values(self) -> np.ndarray:
-        """The weight's values, which must be known and finite."""
-        values = finite_values(self.variable, self.variable.path)
+        """The weight's values, which must be known."""
+        values = concrete_values(self.variable)
         if values is None:
             raise ValueError(
                 "The weights of a model must have values, but they are being "
                 f"traced. Received: {self.variable.path}"
             )
+        return values
+
+    def finite_values(self) -> np.ndarray:
+        """The weight's values, which must be known and finite."""
+        values = self.values()
+        check_finite(values, self.variable.path)
         return values
 
 

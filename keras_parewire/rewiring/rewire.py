@@ -92,22 +92,37 @@ def rewire_kernel(
     exponent: float,
     block_size: int,
     key: Sequence[Any],
-    threads: int | None = None,
 ) -> Tensor:
     """Chooses the engine and rewires each group of a kernel.
 
     NumPy rewires arrays, and tensors whose values are known. `keras.ops`
     rewires tensors that are being traced, and everything if the `key` of the
     noise is being traced. Returns an array for an array and a tensor for a
-    tensor. NumPy may use `threads` threads, by default all that there are.
+    tensor.
     """
     if getattr(kernel, "is_meta", False):
         return kernel  # PyTorch's placeholders have no values to rearrange.
     values = finite_values(kernel)
     if values is None or not all(isinstance(part, int) for part in key):
         return _rewire_traced(kernel, layout, exponent, block_size, key)
-    if threads is None:
-        threads = thread_count()
+    values = rewire_values(
+        values, layout, exponent, block_size, key, thread_count()
+    )
+    if isinstance(kernel, np.ndarray):
+        return values
+    dtype = keras.backend.standardize_dtype(kernel.dtype)
+    return ops.convert_to_tensor(values, dtype)
+
+
+def rewire_values(
+    values: np.ndarray,
+    layout: Layout,
+    exponent: float,
+    block_size: int,
+    key: Sequence[int],
+    threads: int,
+) -> np.ndarray:
+    """Rewires each group of an array, which must be finite."""
     # One name throughout, so that no copy of a large kernel outlives its use.
     values = layout.to_stack(values, np)
     values = _stacked(
@@ -123,11 +138,8 @@ def rewire_kernel(
         ],
         np,
     )
-    values = layout.to_kernel(values, np)
-    if isinstance(kernel, np.ndarray):
-        return values
-    dtype = keras.backend.standardize_dtype(kernel.dtype)
-    return ops.convert_to_tensor(values, dtype)
+    rewired: np.ndarray = layout.to_kernel(values, np)
+    return rewired
 
 
 def _rewire_traced(

@@ -55,7 +55,7 @@ def test_strengths_of_a_placeholder():
     with pytest.raises(
         ValueError, match=r"must have values.*Received: kernel="
     ):
-        rewire(kernel)
+        strengths(kernel)
 
 
 @pytest.mark.parametrize(
