@@ -72,4 +72,7 @@ class Placement:
         """Returns a kernel on its devices."""
         if self._layout is None:
             return kernel
-        return keras.distribution.distribute_tensor(kernel, self._layout)
+        # With several hosts, older versions of JAX fail on the mesh.
+        return self.off_mesh(
+            keras.distribution.distribute_tensor, kernel, self._layout
+        )

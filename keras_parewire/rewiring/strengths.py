@@ -112,6 +112,8 @@ def _real_values(kernel: Any) -> np.ndarray:
         dtype = getattr(values, "dtype", "float32")
         dtype = keras.backend.standardize_dtype(dtype)
     except ValueError as error:  # A ragged list, or a dtype unknown to Keras.
+        if isinstance(error.__cause__, RuntimeError):
+            raise  # It is a tensor, but cannot be read.
         raise TypeError(message) from error
     if values is None:
         raise ValueError(
