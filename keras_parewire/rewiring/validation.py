@@ -15,6 +15,9 @@ Tensor: TypeAlias = Any
 
 def as_tensor(values: Any, name: str, dtype: str | None = None) -> Tensor:
     """Converts `values` to a tensor; the error calls them `name`."""
+    held = values.value if isinstance(values, keras.Variable) else values
+    if getattr(held, "is_meta", False):
+        return held  # Keras would fill PyTorch's placeholder at random.
     try:
         tensor = ops.convert_to_tensor(values, dtype)
         # TensorFlow has string tensors.

@@ -58,6 +58,15 @@ def test_strengths_of_a_placeholder():
         strengths(kernel)
 
 
+@pytest.mark.backend("torch")
+def test_placeholders_stay_placeholders():
+    with keras.device("meta"):
+        kernel = ops.ones((3, 4))
+        variable = keras.Variable(kernel)
+    assert rewire(kernel).is_meta
+    assert rewire(variable).is_meta
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
