@@ -71,17 +71,17 @@ def _on_threads(
     if workers > 1:
         with ThreadPoolExecutor(workers) as pool:
             futures = {}
-            for number in at_once:
-                kernel = kernels[number]
-                future = pool.submit(
-                    rewiring.compute,
-                    kernel,
-                    own.pop(number),
-                    rewiring.draw(kernel),
-                    threads // workers,
-                )
-                futures[future] = number
             try:
+                for number in at_once:
+                    kernel = kernels[number]
+                    future = pool.submit(
+                        rewiring.compute,
+                        kernel,
+                        own.pop(number),
+                        rewiring.draw(kernel),
+                        threads // workers,
+                    )
+                    futures[future] = number
                 for future in as_completed(futures):
                     yield futures[future], future.result()
             finally:
