@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_parewire.rewiring.threads import usable_cores
+
 # What changes how a backend computes, besides its version.
 _FLAGS = (
     "MKL_NUM_THREADS",
@@ -51,12 +53,7 @@ def count_threads() -> int:
     module: Any = sys.modules[backend]
     if backend == "torch":
         return int(module.get_num_threads())
-    # A container or `taskset` may allow fewer cores than there are; not every
-    # system tells.
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    cores = usable_cores()
     if backend == "tensorflow":
         # TensorFlow does not tell what it takes from its own variable.
         threading = module.config.threading
