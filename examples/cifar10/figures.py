@@ -49,7 +49,7 @@ def draw(config, found, stem):
             continue
         figure.suptitle(
             f"{config['model']}, base {config['base']}, "
-            f"{config['epochs']} epochs, {config['backend']}"
+            f"epochs: {config['epochs']}, {config['backend']}"
         )
         figure.savefig(f"{stem}-{name}.png", dpi=120)
         plt.close(figure)
@@ -57,6 +57,8 @@ def draw(config, found, stem):
 
 def draw_curves(found):
     """Learning curves: means, and bands of one standard deviation."""
+    if not any("epoch_2_loss" in metrics for metrics in found.values()):
+        return None  # One epoch is no curve.
     labels = {
         "loss": ("training loss", 1),
         "accuracy": ("training accuracy in %", 100),
@@ -120,12 +122,18 @@ def draw_effects(found):
         1, len(METRICS), figsize=(13, 4), layout="constrained"
     )
     by_metric = dict(zip(METRICS, axes, strict=True))
+    label = "mean strength variance"
+    variances = {
+        arm: np.mean([*found[arm]["strength_variance"].values()])
+        for arm in paired
+    }
+    if min(variances.values()) < LEAST_VARIANCE:
+        label += f" (at least {LEAST_VARIANCE:g})"
     for item in compare(paired):
         arm = item["arm"]
-        variances = [*found[arm]["strength_variance"].values()]
         low, high = item["interval"] or [item["difference"]] * 2
         by_metric[item["metric"]].errorbar(
-            max(np.mean(variances), LEAST_VARIANCE),
+            max(variances[arm], LEAST_VARIANCE),
             item["difference"],
             [[item["difference"] - low], [high - item["difference"]]],
             fmt="o",
@@ -134,10 +142,11 @@ def draw_effects(found):
         )
     for metric, axis in by_metric.items():
         axis.axhline(0, color="black", linewidth=0.8)
+        axis.plot(variances["base"], 0, "o", color=COLORS["base"], label="base")
+        axis.margins(x=0.1)
         axis.set(
             xscale="log",
-            xlim=(LEAST_VARIANCE / 2, None),
-            xlabel=f"mean strength variance (at least {LEAST_VARIANCE:g})",
+            xlabel=label,
             ylabel="difference from base in points",
             title=METRICS[metric],
         )

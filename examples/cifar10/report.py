@@ -4,7 +4,8 @@
 
 Takes the CSV files and the folders of studies, and joins those of one
 configuration. Writes `cifar10-report.md`, which it also prints, `.json` with
-all numbers, and the figures of each study to the folder of `--out`.
+all numbers, and the figures of each study to the folder of `--out`. The names
+of studies end in a digest of their configuration.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from command_line import output_folder
 
 from cifar10 import figures, rows
 from cifar10.summary import METRICS, STYLE, measured, summarize
+from cifar10.trainer import ORDER_SEED
 from keras_parewire.studies.report import (
     comparison_table,
     failures,
@@ -41,10 +43,31 @@ PUBLISHED = {
 }
 # Fingerprints of copies whose images went through lossy compression.
 LOSSY = {"16a32a75c0fc"}
+# Versions of the study from before the rewiring's noise became Philox.
+OLDER_NOISE = {1}
 
 
 def describe(config, device):
     """Returns what the runs have in common, in words."""
+    epochs = (
+        "1 epoch" if config["epochs"] == 1 else f"{config['epochs']} epochs"
+    )
+    schedule = config["schedule"]
+    if "long_epochs" in config:
+        schedule += (
+            f" over {config['warmup_epochs']} epochs, of "
+            f"{config['long_epochs']}"
+        )
+    order = (
+        "alike for all runs"
+        if config["order_seed"] == ORDER_SEED
+        else "seeded by the run"
+    )
+    older = (
+        " Rewired with an older random number generator."
+        if config["study_version"] in OLDER_NOISE
+        else ""
+    )
     lossy = (
         " They are a JPEG re-encoding, lossy: published numbers are of the "
         "original images."
@@ -52,11 +75,12 @@ def describe(config, device):
         else ""
     )
     return (
-        f"Base `{config['base']}`, {config['epochs']} epochs in batches of "
+        f"Base `{config['base']}`, {epochs} in batches of "
         f"{config['batch_size']}, AdamW with learning rate "
-        f"{config['learning_rate']:g} ({config['schedule']}) and weight decay "
-        f"{config['weight_decay']:g}, {config['augmentation']}; "
-        f"{config['backend']} in {config['dtype']} on {device}. Images: "
+        f"{config['learning_rate']:g} ({schedule}) and weight decay "
+        f"{config['weight_decay']:g}, {config['augmentation']}, order and "
+        f"augmentation {order}; {config['backend']} in {config['dtype']} on "
+        f"{device}.{older} Images: "
         f"{config['split'][0]} train, {config['split'][1]} validation, "
         f"{config['split'][2]} test, fingerprint {config['data']}.{lossy}"
     )
@@ -92,9 +116,11 @@ def comparisons(summary):
     return [*comparison_table(items, **STYLE), "", *verdicts]
 
 
-def report(config, device, summary, failed):
+def report(stem, config, device, summary, failed):
     """Returns the report of one study as lines of Markdown."""
-    lines = [f"## {config['model']}", "", describe(config, device), ""]
+    digest = stem.rpartition("-")[2]
+    lines = [f"## {config['model']} ({digest})", ""]
+    lines += [describe(config, device), ""]
     lines += [*table(config, summary), *failed]
     if config["model"] in PUBLISHED:
         lines += [
@@ -134,7 +160,8 @@ def main():
         device = "; ".join(sorted(devices))
         found = measured(runs.values())
         summary = summarize(found)
-        lines += report(config, device, summary, failures(runs.values()))
+        failed = failures(runs.values())
+        lines += report(stem, config, device, summary, failed)
         results.append({"config": config, "device": device, **summary})
         figures.draw(config, found, arguments.out / stem)
     text = "\n".join(lines)

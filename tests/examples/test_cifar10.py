@@ -799,6 +799,29 @@ def test_highest_against_lowest():
     assert item["n"] == "3 + 4"
 
 
+def test_report_describes_what_differs_between_studies(tmp_path):
+    options = make_options(
+        tmp_path, model="sl_vit", epochs=1, schedule="warmup"
+    )
+    images = cifar10.data.synthetic()
+    config = cifar10.train.make_config(options, images)
+    text = cifar10.report.describe(config, "cpu")
+    assert "1 epoch in" in text
+    assert "(warmup over 10 epochs, of 100)" in text
+    assert "alike for all runs" in text
+    assert "older" not in text
+    config["study_version"] = 1
+    assert "older random number" in cifar10.report.describe(config, "cpu")
+    options.vary_order = True
+    config = cifar10.train.make_config(options, images)
+    assert "seeded by the run" in cifar10.report.describe(config, "cpu")
+
+
+def test_one_epoch_is_no_curve():
+    losses = {name: {0: 1.0} for name in ("epoch_1_loss", "epoch_1_accuracy")}
+    assert cifar10.figures.draw_curves({"base": losses}) is None
+
+
 def test_committed_report_is_that_of_the_committed_rows(
     tmp_path, monkeypatch, capsys
 ):
