@@ -817,6 +817,19 @@ def test_report_describes_what_differs_between_studies(tmp_path):
     assert "seeded by the run" in cifar10.report.describe(config, "cpu")
 
 
+def test_garbage_is_collected_on_torch(tmp_path, monkeypatch):
+    collected = []
+    study = make_study(tmp_path, arms=["base"])
+    monkeypatch.setattr(
+        cifar10.trainer.gc, "collect", lambda: collected.append(1)
+    )
+    study.run([0])
+    monkeypatch.undo()
+    # The first batch of each epoch.
+    expected = 2 if keras.backend.backend() == "torch" else 0
+    assert len(collected) == expected
+
+
 def test_one_epoch_is_no_curve():
     losses = {name: {0: 1.0} for name in ("epoch_1_loss", "epoch_1_accuracy")}
     assert cifar10.figures.draw_curves({"base": losses}) is None
