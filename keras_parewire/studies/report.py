@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_parewire.studies.statistics import (
+    SIGNIFICANCE,
     Columns,
     Comparison,
     adjust,
@@ -144,7 +145,7 @@ def verdict(
     number: Format | None = None,
     unit: str = "",
 ) -> str:
-    """Returns one sentence that the interval supports.
+    """Returns one sentence that interval and test support.
 
     Args:
         item: One of the comparisons that `compare` returns.
@@ -169,6 +170,12 @@ def verdict(
         return (
             f"No difference seen between {arm} and {reference} {what} "
             f"({between})."
+        )
+    if item["p"] > SIGNIFICANCE:
+        return (
+            f"{arm} and {reference} may differ {what} ({between}): the "
+            f"interval leaves out 0, but the test does not reject it (p = "
+            f"{item['p']:.2g})."
         )
     than = "higher" if low > 0 else "lower"
     size = number(abs(item["difference"]))

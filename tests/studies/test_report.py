@@ -151,8 +151,16 @@ def test_verdicts(interval, expected):
         "n": 8,
         "difference": 0.02,
         "interval": interval,
+        "p": 0.05,
     }
     assert reports.verdict(item).startswith(expected)
+
+
+def test_no_verdict_if_interval_and_test_disagree():
+    [item] = reports.compare(made_up(seeds=6))
+    text = reports.verdict({**item, "p": 0.16})
+    assert text.startswith("`pa` and `plain` may differ in accuracy (+")
+    assert text.endswith("but the test does not reject it (p = 0.16).")
 
 
 @pytest.mark.parametrize("seeds", [5, 6])
