@@ -14,13 +14,13 @@ from keras_parewire.initializers.bases import (
     resolve_base,
     serialize_base,
 )
+from keras_parewire.models.optimizers import find_copies, new_state, renewed
 from keras_parewire.models.selection import Selection, selector
 from keras_parewire.models.weights import (
     OwnedWeight,
+    Update,
     assign_all,
-    optimizers_of,
     owned_weights,
-    walk,
 )
 from keras_parewire.rewiring.seeding import (
     Seed,
@@ -32,7 +32,6 @@ from keras_parewire.rewiring.seeding import (
 from keras_parewire.rewiring.validation import known_values
 
 NextSeed = Callable[[], int]
-Update = tuple[keras.Variable, np.ndarray]
 
 
 def reinitialize(
@@ -93,10 +92,9 @@ def reinitialize(
                 owned[0].chain, owned[0].seed(number, Stream.REINITIALIZATION)
             )
             updates += [(w.variable, drawn[id(w.variable)]) for w in selected]
-    if layers is None:
-        for optimizer in optimizers_of(model):
-            updates += _new_optimizer_state(optimizer, model)
-    assign_all(updates)
+    state = new_state(model) if layers is None else renewed(find_copies(model))
+    # The state of an optimizer may depend on the new weights.
+    assign_all(itertools.chain(updates, state))
 
 
 def _draw_again(
@@ -245,31 +243,3 @@ def _check_not_quantized(layer: keras.layers.Layer) -> None:
             "initializer draws quantized weights. Received: "
             f"layer {layer.name!r} with quantization_mode={mode!r}"
         )
-
-
-def _new_optimizer_state(
-    optimizer: keras.optimizers.Optimizer,
-    model: keras.Model | keras.layers.Layer,
-) -> list[Update]:
-    if not optimizer.built:
-        return []
-    # The model's own optimizer may train only some of its layers.
-    for layer in walk(model):
-        # The config holds the current learning rate, so the clone keeps it.
-        clone = type(optimizer).from_config(optimizer.get_config())
-        clone.build(layer.trainable_variables)
-        if [v.shape for v in clone.variables] == [
-            v.shape for v in optimizer.variables
-        ]:
-            return [
-                (old, known_values(new))
-                for old, new in zip(
-                    optimizer.variables, clone.variables, strict=True
-                )
-            ]
-    raise ValueError(
-        "An optimizer must have been built for the trainable weights of the "
-        "model, or of one layer in it, for its state to be reset. Received: "
-        f"optimizer={optimizer.name!r} with {len(optimizer.variables)} "
-        "variables, which fit neither. Compile the model again"
-    )

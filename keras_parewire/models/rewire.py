@@ -1,5 +1,6 @@
 """Rewiring of whole models, in place."""
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable
@@ -20,12 +21,16 @@ from keras_parewire.models.kernel_rewiring import (
     strength_variance_of,
 )
 from keras_parewire.models.layer_axes import Skipped
+from keras_parewire.models.optimizers import (
+    check_no_steps,
+    find_copies,
+    renewed,
+)
 from keras_parewire.models.report import ReportRow, RewireReport
 from keras_parewire.models.selection import Selection
 from keras_parewire.models.weights import (
     OwnedWeight,
     assign_all,
-    check_no_steps,
     unbuilt_layers,
 )
 from keras_parewire.rewiring.seeding import (
@@ -144,10 +149,11 @@ def rewire_model(
     rewiring = KernelRewiring(base, number, exponent, block_size)
     results = rewire_all(kernels, rewiring, _progress(kernels, verbose))
     # Assign only when all are computed: an error leaves the model as it was.
-    assign_all(
+    updates = (
         (kernel.weight.variable, result.values)
         for kernel, result in zip(kernels, results, strict=True)
     )
+    assign_all(itertools.chain(updates, renewed(find_copies(model))))
     remaining = iter(results)
     rows = []
     for planned in plan:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.rewiring.validation import (
@@ -22,6 +21,9 @@ from keras_parewire.rewiring.validation import (
 )
 
 _CONTAINERS = (dict, list, tuple)
+
+# A variable and its new values.
+Update = tuple[keras.Variable, Tensor]
 
 
 class OwnedWeight(NamedTuple):
@@ -114,36 +116,6 @@ def check_model(model: Any) -> None:
             )
 
 
-def optimizers_of(
-    model: keras.Model | keras.layers.Layer,
-) -> list[keras.optimizers.Optimizer]:
-    """Lists the optimizers in the attributes of a model and its layers."""
-    found = {
-        id(optimizer): optimizer
-        for layer in walk(model)
-        for optimizer in _instances_in(
-            vars(layer).values(), keras.optimizers.Optimizer
-        )
-    }
-    return list(found.values())
-
-
-def check_no_steps(model: keras.Model | keras.layers.Layer) -> None:
-    """Checks that no optimizer has taken a step, which would be lost."""
-    steps = sum(
-        int(ops.convert_to_numpy(optimizer.iterations))
-        for optimizer in optimizers_of(model)
-    )
-    if steps:
-        raise ValueError(
-            "The weights of `model` must not have been trained, since it would "
-            "lose what it has learned. To train it from new weights, first "
-            "call `reinitialize` on all of it; to change the trained weights "
-            f"nevertheless, compile it again. Received: model={model.name!r} "
-            f"after {steps} optimizer steps"
-        )
-
-
 def owned_weights(
     model: keras.Model | keras.layers.Layer,
 ) -> list[OwnedWeight]:
@@ -213,15 +185,18 @@ def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """Lists the layers that a layer holds directly, each once."""
     if isinstance(layer, keras.Model):
         return list(layer.layers)
-    parts = _instances_in(vars(layer).values(), keras.layers.Layer)
+    parts = instances_in(vars(layer).values(), keras.layers.Layer)
     return list({id(part): part for part in parts}.values())
 
 
 def assign_all(
-    updates: Iterable[tuple[keras.Variable, Tensor]],
+    updates: Iterable[Update],
 ) -> None:
-    """Assigns new values to variables: to all of them or to none."""
-    done: list[tuple[keras.Variable, Tensor]] = []
+    """Assigns new values to variables: to all of them or to none.
+
+    An iterator may compute an update from those that were made before it.
+    """
+    done: list[Update] = []
     try:
         for variable, values in updates:
             done.append((variable, _snapshot(variable)))
@@ -250,13 +225,14 @@ def _is_unbuilt(layer: keras.layers.Layer) -> bool:
     )
 
 
-def _instances_in(
+def instances_in(
     values: Iterable[Any], kind: type, visited: frozenset[int] = frozenset()
 ) -> Iterator[Any]:
+    """Yields the instances of a class in containers of any depth."""
     for value in values:
         if isinstance(value, kind):
             yield value
         # Containers may hold themselves.
         elif isinstance(value, _CONTAINERS) and id(value) not in visited:
             inner = value.values() if isinstance(value, dict) else value
-            yield from _instances_in(inner, kind, visited | {id(value)})
+            yield from instances_in(inner, kind, visited | {id(value)})

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_parewire.models.optimizers import find_copies, renewed
 from keras_parewire.models.weights import assign_all, check_model
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.studies.arms import Arm, initialize
@@ -87,14 +88,20 @@ class Runner:
         state = [v for v in model.variables if id(v) not in weights]
         if optimizer is not None:
             state += optimizer.variables
-        self._state = [(v, np.array(ops.convert_to_numpy(v))) for v in state]
+        self._copies = find_copies(model)
+        copies = {id(variable) for variable, _ in self._copies}
+        self._state = [
+            (variable, np.array(ops.convert_to_numpy(variable)))
+            for variable in state
+            if id(variable) not in copies
+        ]
 
     def run(self, arm: str, seed: int) -> Outcome:
         """Trains the model from the weights of one arm and one seed."""
         training_seed = derive_seed(seed, _TRAINING)
         keras.utils.set_random_seed(training_seed)
         initialize(self.model, self._arms[arm], seed)
-        assign_all(self._state)
+        assign_all((*self._state, *renewed(self._copies)))
         compiled = _compilation(self.model)
         keras.utils.set_random_seed(training_seed)
         start = time.perf_counter()

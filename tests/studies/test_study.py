@@ -143,6 +143,29 @@ def test_arms_start_from_the_same_draw():
     assert flipped == [0, 1]
 
 
+def test_optimizers_that_copy_the_weights_start_from_those_of_the_run(
+    make_study,
+):
+    def make_free():
+        model = make_small_model()
+        model.compile(keras.optimizers.ScheduleFreeAdamW(1e-6), "mse")
+        return model
+
+    def double(model, seed):
+        for weight in model.trainable_weights:
+            weight.assign(2 * as_array(weight))
+
+    def train(model, seed):
+        before = as_array(model.layers[0].kernel).copy()
+        model.fit(np.ones((4, 3)), np.ones((4, 4)), verbose=0)
+        change = np.abs(as_array(model.layers[0].kernel) - before)
+        return {"change": float(change.max())}
+
+    study = make_study(train, arms={**ARMS, "double": double}, model=make_free)
+    study.run(range(2), verbose=0)
+    assert max(row["change"] for row in study.rows()) < 1e-4
+
+
 def test_arms_are_rewired_with_the_seed_of_the_run(make_study):
     runner = Runner(make_small_model, instant, ARMS)
     runner.run("plain", 5)
