@@ -5,6 +5,8 @@ import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from keras_parewire.studies.statistics import (
     SIGNIFICANCE,
     Columns,
@@ -13,6 +15,7 @@ from keras_parewire.studies.statistics import (
     columns,
     compare_paired,
     detectable_difference,
+    paired_differences,
     seeds_needed,
     summarize,
 )
@@ -166,16 +169,22 @@ def verdict(
         )
     low, high = item["interval"]
     between = f"{_signed(low, number)} to {_signed(high, number)}{unit}, {n}"
-    if low <= 0 <= high:
+    contains = low <= 0 <= high
+    rejects = item["p"] <= SIGNIFICANCE
+    if contains and not rejects:
         return (
             f"No difference seen between {arm} and {reference} {what} "
             f"({between})."
         )
-    if item["p"] > SIGNIFICANCE:
+    if contains == rejects:
+        how = (
+            "contains 0, but the test rejects it"
+            if contains
+            else "leaves out 0, but the test does not reject it"
+        )
         return (
             f"{arm} and {reference} may differ {what} ({between}): the "
-            f"interval leaves out 0, but the test does not reject it (p = "
-            f"{item['p']:.2g})."
+            f"interval {how} (p = {item['p']:.2g})."
         )
     than = "higher" if low > 0 else "lower"
     size = number(abs(item["difference"]))
@@ -197,11 +206,15 @@ def power_sentence(
     one, other = (
         found[item[side]][item["metric"]] for side in ("arm", "reference")
     )
-    seeds = set(one) & set(other)
+    seeds = sorted(set(one) & set(other))
     what = f"`{item['arm']}` - `{item['reference']}` in {item['metric']}"
     if len(seeds) < 2:
         return f"{what}: too few seeds to tell."
-    deviation = summarize(one[seed] - other[seed] for seed in seeds)["sd"]
+    apart = paired_differences(
+        np.array([one[seed] for seed in seeds]),
+        np.array([other[seed] for seed in seeds]),
+    )
+    deviation = summarize(apart)["sd"]
     if not deviation:
         return f"{what}: the difference is the same for all seeds."
     if size is None:

@@ -151,7 +151,7 @@ def test_verdicts(interval, expected):
         "n": 8,
         "difference": 0.02,
         "interval": interval,
-        "p": 0.05,
+        "p": 0.5 if expected.startswith("No") else 0.05,
     }
     assert reports.verdict(item).startswith(expected)
 
@@ -161,6 +161,50 @@ def test_no_verdict_if_interval_and_test_disagree():
     text = reports.verdict({**item, "p": 0.16})
     assert text.startswith("`pa` and `plain` may differ in accuracy (+")
     assert text.endswith("but the test does not reject it (p = 0.16).")
+
+
+def test_no_verdict_because_of_a_single_seed():
+    plain = dict.fromkeys(range(20), 50.0)
+    pa = {seed: 51.0 + 0.01 * seed for seed in range(19)} | {19: 20.0}
+    [item] = reports.compare({"plain": {"a": plain}, "pa": {"a": pa}})
+    assert item["interval"][0] < 0 < item["interval"][1]
+    assert reports.verdict(item).endswith(
+        "contains 0, but the test rejects it (p = 0.00071)."
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("level", range(100, 300, 40))
+def test_rounding_breaks_no_ties(dtype, level):
+    # Numbers of right answers of 360, whose quotients are rounded.
+    apart = np.array([3, 2, -1, -2, -1, 1, 3, 2, 4, 3, 0])
+    right = level + np.arange(11)
+    plain, pa = (
+        dict(enumerate((counts / 360).astype(dtype).astype(float)))
+        for counts in (right, right + apart)
+    )
+    item = statistics.compare_paired(pa, plain)
+    assert item["p"] == stats.wilcoxon(apart).pvalue
+    np.testing.assert_allclose(item["difference"], apart.mean() / 360, 1e-5)
+
+
+def test_small_differences_of_large_numbers_are_no_rounding():
+    plain = {seed: 1e6 + seed for seed in range(9)}
+    pa = {seed: plain[seed] + 0.01 * (1 + seed) for seed in plain}
+    apart = statistics.paired_differences(
+        np.array([*pa.values()]), np.array([*plain.values()])
+    )
+    np.testing.assert_allclose(apart, 0.01 * np.arange(1, 10), rtol=1e-5)
+    assert statistics.compare_paired(pa, plain)["p"] == 2 / 2**9
+
+
+def test_differences_that_are_the_same_but_for_rounding():
+    plain = {seed: 0.1 * seed for seed in range(8)}
+    pa = {seed: value + 0.1 for seed, value in plain.items()}
+    found = {"plain": {"a": plain}, "pa": {"a": pa}}
+    [item] = reports.compare(found)
+    sentence = reports.power_sentence(found, item)
+    assert sentence.endswith("the difference is the same for all seeds.")
 
 
 @pytest.mark.parametrize("seeds", [5, 6])
