@@ -69,6 +69,9 @@ def resolve_base(base: Any, seed: Seed) -> ResolvedBase:
         if seed is None and is_unseeded(resolved.base):
             # A clone of an unseeded initializer gets a seed of its own.
             return ResolvedBase(resolved.base.clone())
+        if resolved.seeded_here:
+            base = replace(resolved.base, seed=seed)
+            return ResolvedBase(base, seed is not None)
         return resolved
     if isinstance(base, dict):
         if base.get("class_name") == "__lambda__":
@@ -162,23 +165,32 @@ def is_unseeded(base: Any) -> bool:
     return has_seed(base) and base.get_config()["seed"] is None
 
 
-def replace(base: Any, **changes: Any) -> Any:
+def replace(base: Any, /, **changes: Any) -> Any:
     """Re-creates an initializer with some entries of its config changed."""
     return base.__class__.from_config({**base.get_config(), **changes})
 
 
-def with_seed_and_axes(
+def reseeded(base: Base, seed: Seed) -> Base:
+    """Re-creates a base with another seed, together with the base inside it.
+
+    Returns a base without a seed as it is.
+    """
+    if not has_seed(base):
+        return base
+    changes = {"seed": seed}
+    inner = base.get_config().get("base")
+    if isinstance(inner, BaseConfig) and has_seed(inner.resolved.base):
+        resolved = ResolvedBase(reseeded(inner.resolved.base, seed))
+        changes["base"] = serialize_base(resolved)
+    return replace(base, **changes)
+
+
+def with_axes(
     base: Base,
-    seed: Seed,
     input_axes: Sequence[int] | None,
     output_axes: Sequence[int] | None,
 ) -> Base:
-    """Re-creates a base with a seed, and with axes if it lacks them.
-
-    Returns a base that has no use for them as it is.
-    """
-    if seed is not None and has_seed(base):
-        base = replace(base, seed=seed)
+    """Re-creates a base with axes if it has use for them and lacks them."""
     if (
         input_axes is None
         or not isinstance(base, keras.initializers.VarianceScaling)

@@ -12,7 +12,7 @@ from keras_parewire.initializers.bases import (
     InitializerLike,
     draw_from_base,
     has_seed,
-    replace,
+    reseeded,
 )
 from keras_parewire.initializers.sharding import Placement
 from keras_parewire.initializers.wrapper import InitializerWrapper
@@ -137,11 +137,11 @@ class StrengthStabilized(InitializerWrapper):
         seed = self.seed
         repeats = has_seed(base) and isinstance(base.seed, int)
         if repeats and not isinstance(seed, int):
-            base, repeats = replace(base, seed=seed), False
+            base, repeats = reseeded(base, seed), False
         yield base
         for number in range(1, self.candidates):
             if repeats:
-                yield replace(base, seed=derive_seed(seed, number))
+                yield reseeded(base, derive_seed(seed, number))
             else:
                 yield base
 

@@ -14,9 +14,10 @@ import numpy as np
 from keras_parewire.initializers.bases import (
     Base,
     is_unseeded,
+    replace,
     resolve_base,
     serialize_base,
-    with_seed_and_axes,
+    with_axes,
 )
 from keras_parewire.rewiring.layouts import (
     Axes,
@@ -71,13 +72,10 @@ class InitializerWrapper(keras.initializers.VarianceScaling):
 
     def _complete(self) -> Base:
         """The base, completed with the seed and the axes that it lacks."""
-        seeds = self._given_seed is not None and is_unseeded(self.base)
-        return with_seed_and_axes(
-            self.base,
-            self.seed if seeds else None,
-            self.input_axes,
-            self.output_axes,
-        )
+        base = self.base
+        if self._given_seed is not None and is_unseeded(base):
+            base = replace(base, seed=self.seed)
+        return with_axes(base, self.input_axes, self.output_axes)
 
     def _kernel_layout(self, shape: Sequence[int]) -> Layout:
         return kernel_layout(shape, self.input_axes, self.output_axes)

@@ -8,7 +8,8 @@ import numpy as np
 from keras_parewire.initializers.bases import (
     Base,
     draw_from_base,
-    with_seed_and_axes,
+    reseeded,
+    with_axes,
 )
 from keras_parewire.models.layer_axes import einsum_axes
 from keras_parewire.models.weights import OwnedWeight
@@ -120,9 +121,8 @@ def _draw(base: Base, weight: OwnedWeight, seed: int) -> np.ndarray:
         # Keras counts a batch letter among the outputs.
         inputs = axes[0]
         outputs = [i for i in range(len(weight.shape)) if i not in inputs]
-    base = with_seed_and_axes(
-        base, weight.seed(seed, Stream.BASE), inputs, outputs
-    )
+    base = reseeded(base, weight.seed(seed, Stream.BASE))
+    base = with_axes(base, inputs, outputs)
     drawn = finite_values(draw_from_base(base, weight.shape, weight.dtype))
     if drawn is None:
         raise ValueError(

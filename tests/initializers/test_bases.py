@@ -280,3 +280,43 @@ def test_dtypes_that_only_the_backend_knows(dtype):
     wrapped = PARewired("he_normal", seed=1)(SHAPE, dtype=dtype)
     assert wrapped.dtype == plain.dtype
     assert_permutation(wrapped, plain)
+
+
+def as_json(config):
+    return json.loads(json.dumps(config))
+
+
+@pytest.mark.parametrize("form", [dict, as_json])
+def test_a_config_with_another_seed_makes_what_that_seed_makes(form):
+    config = form(PARewired("he_normal", seed=0).get_config())
+    changed = PARewired.from_config({**config, "seed": 5})
+    assert_same(changed(SHAPE), PARewired("he_normal", seed=5)(SHAPE))
+    unseeded = PARewired.from_config({**config, "seed": None})
+    assert not np.array_equal(
+        np.sort(ops.convert_to_numpy(unseeded(SHAPE)), axis=None),
+        np.sort(ops.convert_to_numpy(changed(SHAPE)), axis=None),
+    )
+    assert unseeded.get_config()["base"]["config"]["seed"] is None
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        PARewired("he_normal", seed=0),
+        PARewired(keras.initializers.HeNormal(seed=0)),
+    ],
+    ids=["seeded wrapper", "seeded base"],
+)
+def test_candidates_of_a_wrapper_have_other_values(base):
+    drawn = [
+        StrengthStabilized(base, candidates, seed=1)(SHAPE)
+        for candidates in (1, 50)
+    ]
+    one, best = (np.sort(ops.convert_to_numpy(x), axis=None) for x in drawn)
+    assert not np.array_equal(one, best)
+
+
+def test_an_inner_base_keeps_a_seed_of_its_own():
+    base = keras.initializers.HeNormal(seed=0)
+    wrapped = PARewired(StrengthStabilized(base, 1), seed=5)
+    assert_permutation(wrapped(SHAPE), base(SHAPE))

@@ -10,6 +10,8 @@ from helpers import as_array, assert_permutation, assert_same
 from keras import layers
 
 from keras_parewire import (
+    PARewired,
+    StrengthStabilized,
     register_axes,
     rewire,
     rewire_model,
@@ -259,16 +261,34 @@ def test_a_base_knows_the_axes_that_keras_gives_it():
             assert spread[0] == pytest.approx(spread[1], rel=0.05)
 
 
-def test_a_base_is_seeded_for_each_kernel():
+@pytest.mark.parametrize(
+    "base",
+    [
+        keras.initializers.HeNormal(seed=3),
+        PARewired("he_normal", seed=3),
+        PARewired(keras.initializers.HeNormal(seed=3)),
+        PARewired(StrengthStabilized("he_normal", 2, seed=0), seed=3),
+    ],
+    ids=["plain", "seeded wrapper", "seeded base", "nested"],
+)
+def test_a_base_is_seeded_for_each_kernel(base):
     model = keras.Sequential([keras.Input((8,))])
     for _ in range(2):
         model.add(layers.Dense(8))
-    base = keras.initializers.HeNormal(seed=3)
+
+    def kernels():
+        return [np.sort(as_array(x.kernel), axis=None) for x in model.layers]
+
     assert rewire_model(model, base).seed == 3
-    one, other = (np.sort(as_array(x.kernel), axis=None) for x in model.layers)
+    one, other = kernels()
     assert not np.array_equal(one, other)
     rewire_model(model, base, seed=4)
-    assert not np.array_equal(one, np.sort(as_array(model.layers[0].kernel)))
+    assert not np.array_equal(one, kernels()[0])
+    rewire_model(model, base, seed=3)
+    assert_same(one, kernels()[0])
+    if "Stabilized" not in str(base.get_config()):
+        rewire_model(model, "he_normal", seed=3)
+        assert_same(one, kernels()[0])
 
 
 @pytest.mark.parametrize(
