@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_parewire.initializers.bases import (
+    Base,
     InitializerLike,
     resolve_base,
 )
@@ -127,13 +128,11 @@ def rewire_model(
 
     - [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
     """
-    exponent = check_exponent(exponent)
-    block_size = check_count(block_size, "block_size")
+    base, exponent, block_size = check_options(
+        base, exponent, block_size, per_gate
+    )
     seed = check_seed(seed)
-    _check_boolean(per_gate, "per_gate")
     _check_verbose(verbose)
-    if base is not None:
-        base = resolve_base(base, None).base
     plan = kernel_plan(model, layers, per_gate)
     check_no_steps(model)
     _warn_if_trained(plan)
@@ -201,11 +200,22 @@ def strength_report(model: keras.Model | keras.layers.Layer) -> RewireReport:
     return RewireReport((*rows, *_unbuilt_rows(model)), None)
 
 
-def _check_boolean(value: Any, name: str) -> None:
-    if not isinstance(value, bool | np.bool_):
+def check_options(
+    base: InitializerLike | None = None,
+    exponent: float = 1.0,
+    block_size: int = 1,
+    per_gate: bool = False,
+) -> tuple[Base | None, float, int]:
+    """Checks the arguments of `rewire_model` that need no model."""
+    if not isinstance(per_gate, bool | np.bool_):
         raise TypeError(
-            f"`{name}` must be a Boolean. Received: {name}={value!r}"
+            f"`per_gate` must be a Boolean. Received: per_gate={per_gate!r}"
         )
+    return (
+        None if base is None else resolve_base(base, None).base,
+        check_exponent(exponent),
+        check_count(block_size, "block_size"),
+    )
 
 
 def _check_verbose(verbose: Any) -> None:

@@ -700,11 +700,32 @@ def test_wrong_arms(make_study, arms):
         make_study(arms=arms)
 
 
-@pytest.mark.parametrize("exponent", [-1.0, "1"])
-def test_wrong_values_of_an_arm(make_study, exponent):
-    study = make_study(arms={"plain": None, "pa": {"exponent": exponent}})
-    with pytest.raises((TypeError, ValueError), match="Received: exponent="):
-        study.run([0], verbose=0)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("exponent", -1.0),
+        ("exponent", "1"),
+        ("block_size", 0),
+        ("per_gate", 1),
+        ("base", "no"),
+    ],
+)
+def test_wrong_values_of_an_arm(make_study, name, value):
+    with pytest.raises((TypeError, ValueError), match=f"Received: {name}="):
+        make_study(arms={"plain": None, "pa": {name: value}})
+
+
+def test_an_arm_that_raised_an_error_may_be_changed(make_study):
+    def arms(layers):
+        return {"plain": None, "pa": {"layers": layers}}
+
+    with pytest.raises(ValueError, match="layers"):
+        make_study(arms=arms("none of these")).run([0], verbose=0)
+    study = make_study(arms=arms(".*dense.*"))
+    study.run([0], verbose=0)
+    assert {row["arm"] for row in study.rows()} == {"plain", "pa"}
+    with pytest.raises(ValueError, match=r"arms\.pa\.layers is"):
+        make_study(arms=arms("kernel"))
 
 
 def test_an_arm_that_rewires_nothing(make_study):
