@@ -8,6 +8,7 @@ import numpy as np
 from keras_parewire.initializers.bases import (
     Base,
     draw_from_base,
+    has_seed,
     reseeded,
     with_axes,
 )
@@ -62,6 +63,12 @@ class KernelRewiring(NamedTuple):
     seed: int
     exponent: float
     block_size: int
+
+    @property
+    def draws_in_order(self) -> bool:
+        """Whether the base may draw from a state that all kernels share."""
+        fixed = self.base is None or isinstance(self.base, np.ndarray)
+        return not fixed and not has_seed(self.base)
 
     def draw(self, kernel: Kernel) -> np.ndarray | None:
         """Draws new values, if there is a base.
