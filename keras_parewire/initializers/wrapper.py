@@ -26,7 +26,7 @@ from keras_parewire.rewiring.layouts import (
     kernel_layout,
 )
 from keras_parewire.rewiring.seeding import Seed, check_seed, seed_without_draw
-from keras_parewire.rewiring.validation import check_finite
+from keras_parewire.rewiring.validation import as_integer, check_finite
 
 
 # `EinsumDense`, and with it the attention layers, passes its axes only to
@@ -66,9 +66,10 @@ class InitializerWrapper(keras.initializers.VarianceScaling):
         with and without it.
         """
         seed = getattr(self.base, "seed", None)
-        if isinstance(seed, int | keras.random.SeedGenerator):
+        if isinstance(seed, keras.random.SeedGenerator):
             return seed
-        return seed_without_draw()
+        number = as_integer(seed)
+        return seed_without_draw() if number is None else number
 
     def _complete(self) -> Base:
         """The base, completed with the seed and the axes that it lacks."""

@@ -34,9 +34,10 @@ class PlannedWeight(NamedTuple):
         """Why the weight is skipped, in words; None if it is not."""
         if self.skipped is None:
             return None
-        return self.skipped.value.format(
-            layer=type(self.weight.layer).__name__, dtype=self.weight.dtype
-        )
+        layer = self.weight.layer
+        # Keras packs int4 into int8.
+        mode = getattr(layer, "quantization_mode", None) or self.weight.dtype
+        return self.skipped.value.format(layer=type(layer).__name__, dtype=mode)
 
 
 def kernel_plan(

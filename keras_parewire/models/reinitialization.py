@@ -162,7 +162,7 @@ def _seeded_class(
             if len(args) > 1:
                 shape, positional, *others = args
                 args = shape, _seeded(positional, next_seed), *others
-            elif initializer is None and "float" in (
+            elif initializer is None and keras.backend.is_float_dtype(
                 kwargs.get("dtype") or self.variable_dtype
             ):
                 # Keras' own default.

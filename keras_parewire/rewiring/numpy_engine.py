@@ -139,6 +139,9 @@ def _one_ahead(slabs: Iterator[Slab]) -> Iterator[Slab]:
             yield slab
 
 
+# Beside strengths from 2**24 on, the 1 that the rule adds is lost in rounding,
+# and the weakest neurons get a divisor of 0.
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _visit(
     blocks: np.ndarray,
     ascending: np.ndarray,

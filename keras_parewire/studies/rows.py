@@ -9,6 +9,7 @@ shows which runs are missing.
 import contextlib
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -121,11 +122,11 @@ class Rows:
             names = os.listdir(self._folder)
         except FileNotFoundError:
             return []
-        # Names that start with a dot are drafts that killed processes left.
+        # Others are drafts that killed processes left, or the user's own.
         return [
             (_run(name), name)
             for name in names
-            if name.endswith(".json") and not name.startswith(".")
+            if re.fullmatch(r"[0-9]+-.+\.json", name)
         ]
 
     def _load(self, name: str) -> Row:

@@ -145,8 +145,7 @@ def check_metrics(result: Any) -> dict[str, float]:
         or not result
         or not all(isinstance(name, str) and name for name in result)
         or not all(
-            isinstance(value, numbers.Real | np.number)
-            and not isinstance(value, bool)
+            isinstance(value, numbers.Real) and not isinstance(value, bool)
             for value in result.values()
         )
     ):

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_parewire.rewiring.validation import as_integer
 from keras_parewire.studies.arms import Arm, check_arms, describe
 from keras_parewire.studies.names import as_before
 from keras_parewire.studies.rows import Row, Rows, write_whole
@@ -353,13 +354,13 @@ class Study:
 
 def check_seeds(seeds: Any) -> list[int]:
     """Returns the seeds as a list of distinct integers, 0 or more."""
-    try:
-        numbers = [operator.index(seed) for seed in seeds]
-    except TypeError as error:
+    listed = list(seeds) if isinstance(seeds, Iterable) else [None]
+    numbers = [n for seed in listed if (n := as_integer(seed)) is not None]
+    if len(numbers) < len(listed):
         raise TypeError(
             "`seeds` must be integers, as in `range(20)`. "
             f"Received: seeds={seeds!r}"
-        ) from error
+        )
     negative = [number for number in numbers if number < 0]
     if negative:
         raise ValueError(

@@ -320,3 +320,7 @@ def test_an_inner_base_keeps_a_seed_of_its_own():
     base = keras.initializers.HeNormal(seed=0)
     wrapped = PARewired(StrengthStabilized(base, 1), seed=5)
     assert_permutation(wrapped(SHAPE), base(SHAPE))
+
+
+def test_a_seed_of_numpy_in_a_base_seeds_the_rewiring():
+    assert PARewired(Unregistered(seed=np.int64(3))).seed == 3

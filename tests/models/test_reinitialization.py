@@ -252,6 +252,20 @@ def test_optimizers_of_a_models_own():
     rewire_model(model)
 
 
+def test_dtypes_that_are_no_strings():
+    class Own(layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight((8, 2), dtype=np.float32, name="a")
+
+        def call(self, inputs):
+            return inputs @ self.scale
+
+    model = keras.Sequential([keras.Input((8,)), Own()])
+    before = as_array(model.layers[0].scale).copy()
+    reinitialize(model, seed=0)
+    assert not np.array_equal(before, as_array(model.layers[0].scale))
+
+
 def test_no_warning_of_keras_gets_through():
     class Own(layers.Layer):
         def __init__(self, **kwargs):

@@ -603,14 +603,15 @@ def test_lora():
     assert not frozen.trainable
 
 
-def test_quantized_kernels_are_skipped():
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_quantized_kernels_are_skipped(mode):
     model = dense_model()
     for layer in model.layers:
-        layer.quantize("int8")
+        layer.quantize(mode)
     before = values(model)
     report = rewire_model(model)
     reasons = {row.skipped for row in report}
-    assert "quantized to int8" in reasons
+    assert f"quantized to {mode}" in reasons
     assert None not in reasons
     assert_unchanged(model, before)
 

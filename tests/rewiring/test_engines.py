@@ -241,6 +241,14 @@ def test_greedy_by_hand():
     np.testing.assert_array_equal(rewired, expected)
 
 
+@pytest.mark.parametrize("scale", [1e9, 3e38])
+def test_weights_of_any_size(scale):
+    # Warnings of NumPy are errors here.
+    kernel = scale * np.random.default_rng(0).uniform(-1, 1, (20, 16))
+    kernel = kernel.astype("float32")
+    assert_permutation(rewire(kernel, seed=0), kernel)
+
+
 def test_exponent_zero_ignores_strengths(kernel):
     noise = make_noise(kernel.shape, 0.0)
     one = by_host(kernel, noise, 0.0, 1)

@@ -588,12 +588,14 @@ def test_threads_of_torch():
 
 
 def test_rows_say_what_they_depend_on(make_study):
-    study = make_study(config={"epochs": 2, "rate": np.float32(0.5)})
+    rate, augment = np.float32(0.5), np.bool_(True)
+    study = make_study(config={"epochs": 2, "rate": rate, "augment": augment})
     study.run([0], verbose=0)
     row = json.loads((study.path / "runs" / "0-pa.json").read_text())
     identity = row["identity"]
     assert identity["arm"] == {"exponent": 1.0}
-    assert identity["config"] == {"epochs": 2, "rate": 0.5}
+    config = {"epochs": 2, "rate": 0.5, "augment": True}
+    assert identity["config"] == config
     assert identity["environment"]["keras"] == keras.__version__
     assert identity["environment"]["device"].startswith("cpu")
 
@@ -667,6 +669,13 @@ def test_folders_of_others_are_refused(make_study, tmp_path):
         make_study(folder="")
     (tmp_path / "empty").mkdir()
     make_study(folder="empty").run([0], verbose=0)
+
+
+def test_other_files_beside_the_rows_are_none(make_study):
+    study = make_study()
+    study.run([0], verbose=0)
+    (study.path / "runs" / "notes.json").write_text("{}")
+    assert len(make_study().rows()) == 2
 
 
 def test_damaged_rows_are_named(make_study):
@@ -756,6 +765,7 @@ def test_wrong_arguments(make_study, changes):
         {"seeds": [1, 2, 1]},
         {"seeds": 3},
         {"seeds": [0.5]},
+        {"seeds": [True]},
         {"seeds": ["0"]},
         {"seeds": [0], "shard": (2, 2)},
         {"seeds": [0], "shard": 1},
@@ -796,6 +806,7 @@ def test_wrong_models(make_study, model):
         {},
         0.5,
         {"loss": "0.5"},
+        {"loss": np.complex64(1)},
         {"loss": None},
         {1: 0.5},
         {"other": 0.5},
