@@ -16,7 +16,6 @@ from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.rewiring.validation import (
     Tensor,
     check_finite,
-    concrete_values,
     known_values,
 )
 
@@ -69,13 +68,7 @@ class OwnedWeight(NamedTuple):
 
     def values(self) -> np.ndarray:
         """The weight's values, which must be known."""
-        values = concrete_values(self.variable)
-        if values is None:
-            raise ValueError(
-                "The weights of a model must have values, but they are being "
-                f"traced. Received: {self.variable.path}"
-            )
-        return values
+        return known_values(self.variable)
 
     def finite_values(self) -> np.ndarray:
         """The weight's values, which must be known and finite."""
