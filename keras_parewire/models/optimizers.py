@@ -6,7 +6,11 @@ import keras
 from keras import ops
 
 from keras_parewire.models.weights import Update, instances_in, walk
-from keras_parewire.rewiring.validation import concrete_values, known_values
+from keras_parewire.rewiring.validation import (
+    Tensor,
+    concrete_values,
+    known_values,
+)
 
 # An optimizer's variable, and the weight whose values it holds.
 Copy = tuple[keras.Variable, keras.Variable]
@@ -28,10 +32,7 @@ def optimizers_of(
 
 def check_no_steps(model: keras.Model | keras.layers.Layer) -> None:
     """Checks that no optimizer has taken a step, which would be lost."""
-    steps = sum(
-        int(ops.convert_to_numpy(optimizer.iterations))
-        for optimizer in optimizers_of(model)
-    )
+    steps = sum(map(_steps, optimizers_of(model)))
     if steps:
         raise ValueError(
             "The weights of `model` must not have been trained, since it would "
@@ -50,13 +51,18 @@ def find_copies(model: keras.Model | keras.layers.Layer) -> list[Copy]:
     """
     copies: list[Copy] = []
     for optimizer in optimizers_of(model):
+        if not optimizer.built or _steps(optimizer):
+            continue  # There is no copy yet, or it has been trained.
         weights = list(model.trainable_variables)
-        for variable in optimizer.variables if optimizer.built else ():
-            for weight in weights:
+        for variable in optimizer.variables:
+            # The variables of other optimizers start at 0.
+            if not _holds(ops.any(ops.not_equal(variable, 0))):
+                continue
+            for i, weight in enumerate(weights):
                 if _is_copy(variable, weight):
                     copies.append((variable, weight))
                     # Equal weights have copies in the same order.
-                    weights = [w for w in weights if w is not weight]
+                    del weights[i]
                     break
     return copies
 
@@ -100,13 +106,17 @@ def _new_state(
     )
 
 
+def _steps(optimizer: keras.optimizers.Optimizer) -> int:
+    return int(ops.convert_to_numpy(optimizer.iterations))
+
+
 def _is_copy(variable: keras.Variable, weight: keras.Variable) -> bool:
-    if variable.shape != weight.shape or variable.dtype != weight.dtype:
-        return False
-    # Most variables of optimizers start at 0, as do many weights.
-    equal = ops.all(ops.equal(variable, weight))
-    return bool(
-        concrete_values(
-            ops.logical_and(equal, ops.any(ops.not_equal(weight, 0)))
-        )
+    return (
+        variable.shape == weight.shape
+        and variable.dtype == weight.dtype
+        and _holds(ops.all(ops.equal(variable, weight)))
     )
+
+
+def _holds(condition: Tensor) -> bool:
+    return bool(concrete_values(condition))
