@@ -14,7 +14,7 @@ COLORS = {
     "shuffled": "tab:orange",
     "greedy": "tab:red",
     "centered": "tab:pink",
-    "pa_centered": "hotpink",
+    "pa_centered": "mediumvioletred",
     "pa_first": "lightskyblue",
     "pa_last": "cornflowerblue",
     "pa_others": "navy",

@@ -53,7 +53,8 @@ def plot_differences(
         )
     colors = colors or {arm: f"C{i}" for i, arm in enumerate(paired)}
     # Not from `pyplot`, which would keep the figure.
-    figure = Figure(figsize=(1 + 4 * len(metrics), 4), layout="constrained")
+    width = max(4.0, 0.7 * len(paired))
+    figure = Figure(figsize=(1 + width * len(metrics), 4), layout="constrained")
     for axis, metric in zip(
         figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True
     ):
