@@ -65,15 +65,10 @@ def _on_threads(
 ) -> Iterator[tuple[int, Rewired]]:
     """Yields the number of each kernel in `own`, and its result."""
     threads = thread_count()
-    at_once = [
-        number
-        for number in own
-        if rewiring.block(kernels[number]) >= _LEAST_BLOCK
-        and not rewiring.draws_in_order
-    ]
+    at_once = [n for n in own if rewiring.block(kernels[n]) >= _LEAST_BLOCK]
     at_once.sort(key=lambda n: -own[n].size)
     workers = min(threads, len(at_once))
-    if workers > 1:
+    if workers > 1 and not rewiring.draws_in_order:
         with ThreadPoolExecutor(workers) as pool:
             futures = {}
             try:

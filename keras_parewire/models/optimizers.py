@@ -58,19 +58,18 @@ def find_copies(model: keras.Model | keras.layers.Layer) -> list[Copy]:
             # The variables of other optimizers start at 0.
             if not _holds(ops.any(ops.not_equal(variable, 0))):
                 continue
-            for i, weight in enumerate(weights):
-                if _is_copy(variable, weight):
-                    copies.append((variable, weight))
-                    # Equal weights have copies in the same order.
-                    del weights[i]
-                    break
+            weight = next((w for w in weights if _is_copy(variable, w)), None)
+            if weight is not None:
+                copies.append((variable, weight))
+                # Equal weights have copies in the same order.
+                weights = [w for w in weights if w is not weight]
     return copies
 
 
 def renewed(copies: Iterable[Copy]) -> Iterator[Update]:
-    """Yields the update of each copy to the weight's present values."""
-    for variable, weight in copies:
-        yield variable, known_values(weight)
+    """Yields the update of each variable to the other one's present values."""
+    for variable, other in copies:
+        yield variable, known_values(other)
 
 
 def new_state(model: keras.Model | keras.layers.Layer) -> Iterator[Update]:
@@ -92,11 +91,11 @@ def _new_state(
         # The config holds the current learning rate, so the clone keeps it.
         clone = type(optimizer).from_config(optimizer.get_config())
         clone.build(layer.trainable_variables)
-        pairs = list(zip(optimizer.variables, clone.variables, strict=False))
-        if len(optimizer.variables) == len(clone.variables) and all(
-            old.shape == new.shape for old, new in pairs
-        ):
-            yield from ((old, known_values(new)) for old, new in pairs)
+        if [v.shape for v in clone.variables] == [
+            v.shape for v in optimizer.variables
+        ]:
+            pairs = zip(optimizer.variables, clone.variables, strict=True)
+            yield from renewed(pairs)
             return
     raise ValueError(
         "An optimizer must have been built for the trainable weights of the "
