@@ -119,7 +119,7 @@ def make_config(options, images):
         "learning_rate": options.learning_rate or recipe.learning_rate,
         "weight_decay": recipe.weight_decay,
         "augmentation": f"crop with padding {PADDING}, horizontal flip",
-        "dtype": "mixed_bfloat16" if device == "gpu" else "float32",
+        "dtype": "float32",
         "backend": keras.backend.backend(),
         "device": device,
         "data": images.fingerprint,

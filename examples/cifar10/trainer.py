@@ -171,6 +171,12 @@ class Trainer:
             self.data.validation,
             self.data.test,
         )
+        # Not earlier: the first `fit` also builds the metrics, which on PyTorch
+        # draws from the global generator.
+        callbacks = {"on_train_begin": lambda logs: self._restore(order_seed)}
+        if keras.backend.backend() == "torch":
+            # Elsewhere it would only make each batch wait for the last one.
+            callbacks["on_train_batch_end"] = _collect_garbage
         history = self.model.fit(
             order,
             labels[order],
@@ -181,14 +187,7 @@ class Trainer:
             shuffle=False,
             validation_data=(validation, labels[validation]),
             validation_batch_size=self.eval_batch_size,
-            callbacks=[
-                keras.callbacks.LambdaCallback(
-                    # Not earlier: the first `fit` also builds the metrics,
-                    # which on PyTorch draws from the global generator.
-                    on_train_begin=lambda logs: self._restore(order_seed),
-                    on_train_batch_end=_collect_garbage,
-                )
-            ],
+            callbacks=[keras.callbacks.LambdaCallback(**callbacks)],
             verbose=0,
         ).history
         result = self.model.evaluate(
@@ -258,7 +257,7 @@ def _collect_garbage(batch, logs):
     They are few objects, which Python's collector hardly notices, but hold some
     30 MB for each batch of SL-ViT.
     """
-    if keras.backend.backend() == "torch" and batch % 50 == 0:
+    if batch % 50 == 0:
         gc.collect()
 
 
