@@ -60,7 +60,8 @@ class OnDevice(keras.Model):
         pixels = ops.take(self.pixels, ops.where(inside, place, 0), axis=0)
         pixels = ops.where(inside[..., None], ops.cast(pixels, "float32"), 0.0)
         pixels = ops.subtract(pixels / 255.0, MEAN)
-        return self.network(ops.divide(pixels, DEVIATION))
+        # On JAX, Keras hands `training` no further than to this model.
+        return self.network(ops.divide(pixels, DEVIATION), training=training)
 
     def _shift(self, shape):
         return keras.random.randint(

@@ -301,6 +301,18 @@ def test_runs_start_anew_and_their_order_varies_only_if_asked_for():
     ]
 
 
+def test_layers_are_trained_in_training_mode():
+    network, trainer = make_tiny_network(), make_trainer()
+    [normalization] = [
+        layer
+        for layer in network.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    trainer(network, 0)
+    # It moves its statistics only in training mode.
+    assert keras.ops.all(normalization.moving_mean != 0)
+
+
 @pytest.mark.backend("tensorflow", "jax")
 def test_another_compilation_is_an_error():
     network, trainer = make_tiny_network(), make_trainer()

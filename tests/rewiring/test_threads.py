@@ -3,6 +3,7 @@ import re
 
 import numpy as np
 import pytest
+from helpers import as_array
 
 from keras_parewire import rewire
 from keras_parewire.rewiring import numpy_engine
@@ -53,6 +54,6 @@ def test_no_thread_is_started_if_one_is_allowed(monkeypatch, kernel):
     results = []
     for count in "12":
         monkeypatch.setenv(THREADS_VARIABLE, count)
-        results.append(np.asarray(rewire(kernel, seed=0)))
+        results.append(as_array(rewire(kernel, seed=0)))
         assert bool(started) == (count == "2")
     np.testing.assert_array_equal(*results)
