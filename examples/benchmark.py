@@ -38,6 +38,7 @@ from keras_parewire import (
     strength_variance,
 )
 from keras_parewire.rewiring.threads import THREADS_VARIABLE, thread_count
+from keras_parewire.studies.environment import find_device
 
 BACKEND = keras.backend.backend()
 
@@ -373,6 +374,7 @@ def main():
         "command": " ".join(["python", *sys.argv]),
         "backend": BACKEND,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "device": find_device(ops.zeros(1)),
         "versions": {
             name: version(name)
             for name in ("keras_parewire", "keras", "numpy", BACKEND)
