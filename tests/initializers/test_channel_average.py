@@ -43,8 +43,7 @@ def test_layers_average_their_channels(layer, shape):
     x = np.random.default_rng(0).standard_normal(shape, np.float32)
     y = layer(padding="same", kernel_initializer=init)(x)
     expected = np.repeat(x.mean(axis=-1, keepdims=True), 5, axis=-1)
-    # GPUs multiply in TF32.
-    np.testing.assert_allclose(as_array(y), expected, atol=1e-3)
+    np.testing.assert_allclose(as_array(y), expected, atol=1e-6)
 
 
 def test_serialization():
