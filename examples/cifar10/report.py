@@ -23,6 +23,7 @@ from cifar10.trainer import ORDER_SEED
 from keras_parewire.studies.report import (
     comparison_table,
     failures,
+    repetitions,
     table_row,
 )
 
@@ -116,12 +117,12 @@ def comparisons(summary):
     return [*comparison_table(items, **STYLE), "", *verdicts]
 
 
-def report(stem, config, device, summary, failed):
+def report(stem, config, device, summary, notes):
     """Returns the report of one study as lines of Markdown."""
     digest = stem.rpartition("-")[2]
     lines = [f"## {config['model']} ({digest})", ""]
     lines += [describe(config, device), ""]
-    lines += [*table(config, summary), *failed]
+    lines += [*table(config, summary), *notes]
     if config["model"] in PUBLISHED:
         lines += [
             "",
@@ -160,8 +161,8 @@ def main():
         device = "; ".join(sorted(devices))
         found = measured(runs.values())
         summary = summarize(found)
-        failed = failures(runs.values())
-        lines += report(stem, config, device, summary, failed)
+        notes = [*failures(runs.values()), *repetitions(found)]
+        lines += report(stem, config, device, summary, notes)
         results.append({"config": config, "device": device, **summary})
         figures.draw(config, found, arguments.out / stem)
     text = "\n".join(lines)

@@ -54,7 +54,7 @@ def report(
     if identity["config"]:
         lines += ["", _facts(identity["config"]) + "."]
     lines += ["", NOTES, "", *summary_table(found, rows)]
-    lines += failures(rows)
+    lines += [*failures(rows), *repetitions(found)]
     comparisons = compare(found)
     if comparisons:
         lines += ["", *comparison_table(comparisons), ""]
@@ -255,6 +255,27 @@ def failures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
         error = " ".join(row["error"].split())
         error = error if len(error) <= 200 else f"{error[:200]}..."
         lines.append(f"- `{row['arm']}`, seed {row['seed']}: {error}")
+    return lines
+
+
+def repetitions(found: Columns) -> list[str]:
+    """Returns lines on the arms whose runs are all the same, if there are any.
+
+    Args:
+        found: Values by arm, metric and seed.
+    """
+    lines = []
+    for arm, by_metric in found.items():
+        values = [[*by_seed.values()] for by_seed in by_metric.values()]
+        runs = max(map(len, values), default=0)
+        if runs > 1 and all(len(set(column)) == 1 for column in values):
+            lines += [
+                "",
+                f"All {runs} runs of `{arm}` gave the same numbers: probably "
+                "nothing in them depends on the seed. They then count as one "
+                "run, and comparisons with it do not tell what another order "
+                "of the data would change.",
+            ]
     return lines
 
 

@@ -857,7 +857,7 @@ def test_committed_report_is_that_of_the_committed_rows(
 ):
     results = EXAMPLES / "results"
     paths = sorted(map(str, results.glob("cifar10-*.csv")))
-    assert len(paths) == 5
+    assert len(paths) == 7
     monkeypatch.setattr(cifar10.report.figures, "draw", lambda *args: None)
     write_report(paths, tmp_path, monkeypatch, capsys)
     name = "cifar10-report"

@@ -254,6 +254,19 @@ def test_reports_of_few_rows(found):
         assert f"| {arm} |" in text
 
 
+@pytest.mark.parametrize("seeds", [1, 8])
+def test_runs_that_are_all_the_same_are_said_to_be(seeds):
+    found = made_up(seeds=seeds)
+    found["sinusoidal"] = {
+        metric: dict.fromkeys(values, 0.5)
+        for metric, values in found["plain"].items()
+    }
+    text = reports.report(rows_of(found), list(found))
+    note = f"All {seeds} runs of `sinusoidal` gave the same numbers"
+    assert (note in text) == (seeds > 1)
+    assert text.count("gave the same numbers") == (seeds > 1)
+
+
 def test_report_of_failed_runs_only():
     rows = rows_of(made_up(seeds=2))
     rows = [{**row, "metrics": None, "error": "x" * 999} for row in rows]
