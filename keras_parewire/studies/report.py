@@ -77,13 +77,15 @@ def compare(
         arms: Which arms. Defaults to all but the first.
     """
     reference = next(iter(found))
+    repeated = repeated_arms(found)
     comparisons = []
     for arm in list(found)[1:] if arms is None else arms:
+        same = [name for name in (arm, reference) if name in repeated]
         for metric, values in found[arm].items():
             item = compare_paired(values, found[reference].get(metric, {}))
             if item is not None:
                 names = {"arm": arm, "reference": reference, "metric": metric}
-                comparisons.append({**names, **item})
+                comparisons.append({**names, **item, "repeated": same})
     return adjust(comparisons)
 
 
@@ -159,6 +161,9 @@ def verdict(
     number = number or _number
     what = f"in {(labels or {}).get(item['metric'], item['metric'])}"
     n = f"n = {item['n']}"
+    if item.get("repeated"):
+        same = " and of ".join(f"`{name}`" for name in item["repeated"])
+        n += f", but all runs of {same} are the same"
     arm, reference = f"`{item['arm']}`", f"`{item['reference']}`"
     pairs = isinstance(item["n"], int)
     if item["interval"] is None or (pairs and item["n"] < LEAST_PAIRS):
@@ -258,6 +263,17 @@ def failures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def repeated_arms(found: Columns) -> dict[str, int]:
+    """Returns the number of runs of each arm whose runs are all the same."""
+    repeated = {}
+    for arm, by_metric in found.items():
+        values = [[*by_seed.values()] for by_seed in by_metric.values()]
+        runs = max(map(len, values), default=0)
+        if runs > 1 and all(len(set(column)) == 1 for column in values):
+            repeated[arm] = runs
+    return repeated
+
+
 def repetitions(found: Columns) -> list[str]:
     """Returns lines on the arms whose runs are all the same, if there are any.
 
@@ -265,17 +281,14 @@ def repetitions(found: Columns) -> list[str]:
         found: Values by arm, metric and seed.
     """
     lines = []
-    for arm, by_metric in found.items():
-        values = [[*by_seed.values()] for by_seed in by_metric.values()]
-        runs = max(map(len, values), default=0)
-        if runs > 1 and all(len(set(column)) == 1 for column in values):
-            lines += [
-                "",
-                f"All {runs} runs of `{arm}` gave the same numbers: probably "
-                "nothing in them depends on the seed. They then count as one "
-                "run, and comparisons with it do not tell what another order "
-                "of the data would change.",
-            ]
+    for arm, runs in repeated_arms(found).items():
+        lines += [
+            "",
+            f"All {runs} runs of `{arm}` gave the same numbers: probably "
+            "nothing in them depends on the seed. They then count as one run, "
+            "and comparisons with it do not tell what another order of the "
+            "data would change.",
+        ]
     return lines
 
 

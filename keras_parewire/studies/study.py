@@ -269,8 +269,8 @@ class Study:
         with bootstrap intervals of 95 %, Wilcoxon's signed-rank test (also
         corrected for the number of comparisons of a metric, as by Holm), ratios
         of variances, a sentence for each comparison of six seeds or more, and
-        how many seeds it takes to find a difference. Needs
-        `keras_parewire[study]`.
+        how many seeds it takes to find a difference. It names arms whose runs
+        are all the same. Needs `keras_parewire[study]`.
 
         Args:
             difference: The size of a difference that would matter, one for all

@@ -265,6 +265,16 @@ def test_runs_that_are_all_the_same_are_said_to_be(seeds):
     note = f"All {seeds} runs of `sinusoidal` gave the same numbers"
     assert (note in text) == (seeds > 1)
     assert text.count("gave the same numbers") == (seeds > 1)
+    verdicts = [
+        line
+        for line in text.splitlines()
+        if "but all runs of `sinusoidal` are the same" in line
+    ]
+    # Of the two comparisons with `plain`, only its own.
+    assert len(verdicts) == (seeds > 1)
+    assert all(
+        line.startswith("- ") and "`pa`" not in line for line in verdicts
+    )
 
 
 def test_report_of_failed_runs_only():
