@@ -20,12 +20,8 @@ from command_line import output_folder
 from cifar10 import figures, rows
 from cifar10.summary import METRICS, STYLE, measured, summarize
 from cifar10.trainer import ORDER_SEED
-from keras_parewire.studies.report import (
-    comparison_table,
-    failures,
-    repetitions,
-    table_row,
-)
+from keras_parewire.studies.sentences import failures, repetitions
+from keras_parewire.studies.tables import comparison_table, table_row
 
 # https://github.com/scabini/PArewiring_weights: 100 models each.
 PUBLISHED = {

@@ -1,6 +1,7 @@
 """What the rows of the CIFAR-10 study support, in numbers and in words."""
 
-from keras_parewire.studies.report import compare, verdict
+from keras_parewire.studies.report import compare
+from keras_parewire.studies.sentences import verdict
 from keras_parewire.studies.statistics import adjust, columns, compare_groups
 from keras_parewire.studies.statistics import summarize as summarize_values
 

@@ -30,6 +30,21 @@ def columns(rows: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> Columns:
     return found
 
 
+def repeated_arms(found: Columns) -> dict[str, int]:
+    """Finds the arms whose runs are all the same in every metric.
+
+    Returns:
+        A dict from the names of these arms to their number of runs.
+    """
+    repeated = {}
+    for arm, by_metric in found.items():
+        values = [[*by_seed.values()] for by_seed in by_metric.values()]
+        runs = max(map(len, values), default=0)
+        if runs > 1 and all(len(set(column)) == 1 for column in values):
+            repeated[arm] = runs
+    return repeated
+
+
 def summarize(values: Any) -> dict[str, Any]:
     """Summarizes the values of one metric over the seeds of one arm."""
     column = np.asarray(list(values), dtype="float64")

@@ -7,6 +7,7 @@ from scipy import stats
 from keras_parewire.studies import report as reports
 from keras_parewire.studies import statistics
 from keras_parewire.studies.figures import plot_differences
+from keras_parewire.studies.sentences import power_sentence, verdict
 
 
 def made_up(seeds=8, shift=0.02, noise=0.1):
@@ -153,12 +154,12 @@ def test_verdicts(interval, expected):
         "interval": interval,
         "p": 0.5 if expected.startswith("No") else 0.05,
     }
-    assert reports.verdict(item).startswith(expected)
+    assert verdict(item).startswith(expected)
 
 
 def test_no_verdict_if_interval_and_test_disagree():
     [item] = reports.compare(made_up(seeds=6))
-    text = reports.verdict({**item, "p": 0.16})
+    text = verdict({**item, "p": 0.16})
     assert text.startswith("`pa` and `plain` may differ in accuracy (+")
     assert text.endswith("but the test does not reject it (p = 0.16).")
 
@@ -168,7 +169,7 @@ def test_no_verdict_because_of_a_single_seed():
     pa = {seed: 51.0 + 0.01 * seed for seed in range(19)} | {19: 20.0}
     [item] = reports.compare({"plain": {"a": plain}, "pa": {"a": pa}})
     assert item["interval"][0] < 0 < item["interval"][1]
-    assert reports.verdict(item).endswith(
+    assert verdict(item).endswith(
         "contains 0, but the test rejects it (p = 0.00071)."
     )
 
@@ -203,7 +204,7 @@ def test_differences_that_are_the_same_but_for_rounding():
     pa = {seed: value + 0.1 for seed, value in plain.items()}
     found = {"plain": {"a": plain}, "pa": {"a": pa}}
     [item] = reports.compare(found)
-    sentence = reports.power_sentence(found, item)
+    sentence = power_sentence(found, item)
     assert sentence.endswith("the difference is the same for all seeds.")
 
 
@@ -212,7 +213,7 @@ def test_few_seeds_give_no_verdict(seeds):
     [item] = reports.compare(made_up(seeds=seeds))
     # All differences have one sign, and the test can still not tell.
     assert (item["p"] < 0.05) == (seeds == 6)
-    text = reports.verdict(item)
+    text = verdict(item)
     few = "Too few seeds to compare `pa` with `plain` in accuracy (n = 5, at"
     assert text.startswith(few if seeds == 5 else "`pa` is higher than")
 
