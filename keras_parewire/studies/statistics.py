@@ -40,7 +40,7 @@ def repeated_arms(found: Columns) -> dict[str, int]:
     for arm, by_metric in found.items():
         values = [[*by_seed.values()] for by_seed in by_metric.values()]
         runs = max(map(len, values), default=0)
-        if runs > 1 and all(len(set(column)) == 1 for column in values):
+        if runs > 1 and all(len(set(column)) < 2 for column in values):
             repeated[arm] = runs
     return repeated
 
