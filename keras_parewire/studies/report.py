@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_parewire.studies.sentences import (
@@ -62,19 +62,21 @@ def report(
     return "\n".join(lines) + "\n"
 
 
-def compare(
-    found: Columns, arms: Iterable[str] | None = None
-) -> list[Comparison]:
+def compare(found: Columns) -> list[Comparison]:
     """Compares every arm with the first, in every metric.
 
     Args:
         found: Values by arm, metric and seed.
-        arms: Which arms. Defaults to all but the first.
+
+    Returns:
+        A list of comparisons, as of `compare_paired`, each with the names of
+        its `arm`, `reference` and `metric`, with `p_holm`, and with `repeated`,
+        the names of those of the two arms whose runs are all the same.
     """
     reference = next(iter(found))
     repeated = repeated_arms(found)
     comparisons = []
-    for arm in list(found)[1:] if arms is None else arms:
+    for arm in list(found)[1:]:
         same = [name for name in (arm, reference) if name in repeated]
         for metric, values in found[arm].items():
             item = compare_paired(values, found[reference].get(metric, {}))
