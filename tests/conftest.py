@@ -7,9 +7,12 @@ one installed, so that plain `pytest` works wherever the package does.
 import importlib.util
 import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
-# Keras' own default is TensorFlow, installed or not. Subprocesses inherit this.
+# Subprocesses inherit what is set here. Keras' own default is TensorFlow,
+# installed or not.
 if "KERAS_BACKEND" not in os.environ:
     for backend in ("tensorflow", "jax", "torch"):
         if importlib.util.find_spec(backend):
@@ -22,6 +25,13 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_force_host_platform_device_count=8"
 )
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The tests' kernels are too small for threads, which fight where suites run
+# side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# JAX compiles the same model once, not once for each test.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import keras
 import matplotlib
@@ -56,6 +66,14 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.originalname in named:
             item.add_marker("undocumented")
+        marks = {mark.name for mark in item.iter_markers()}
+        if {"any_backend", "backend"} <= marks:
+            # The one that runs it might not be one of those that can.
+            raise pytest.UsageError(f"{item.nodeid}: one mark at most")
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"])
 
 
 def pytest_runtest_setup(item):

@@ -2,9 +2,10 @@
 
     python tests/run_backends.py [BACKEND ...] [-- PYTEST_ARGUMENT ...]
 
-Fails if a backend is not installed, fails a test, or runs none. A backend's
-output is shown when it has finished. The site's tests are left out: no backend
-makes a difference to them.
+Tests marked `any_backend`, to which no backend makes a difference, run on the
+first of the backends alone. Fails if a backend is not installed, fails a test,
+or runs none. A backend's output is shown when it has finished. The site's tests
+are left out.
 """
 
 import importlib.util
@@ -18,10 +19,10 @@ BACKENDS = ("tensorflow", "jax", "torch")
 ROOT = Path(__file__).parents[1]
 
 
-def run_suite(backend, pytest_arguments):
+def run_suite(backend, marks, pytest_arguments):
     process = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "-m", ""),
+            *(sys.executable, "-m", "pytest", "-m", marks),
             "--ignore=tests/docs/test_site.py",
             *pytest_arguments,
         ],
@@ -45,7 +46,12 @@ def main(arguments):
     # Compilation uses a single core, so running all at once saves time.
     with ThreadPoolExecutor() as pool:
         runs = pool.map(
-            lambda backend: run_suite(backend, arguments[split + 1 :]), backends
+            lambda backend: run_suite(
+                backend,
+                "" if backend == backends[0] else "not any_backend",
+                arguments[split + 1 :],
+            ),
+            backends,
         )
         codes = dict(zip(backends, runs, strict=True))
     # pytest's code is not 0 when it has collected no tests, either.

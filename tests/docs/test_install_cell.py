@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.any_backend
+
 CELL = Path(__file__).parents[2] / "docs" / "install_cell.py"
 ALL = {"jax", "keras", "keras_parewire", "matplotlib", "sklearn", "torch"}
 

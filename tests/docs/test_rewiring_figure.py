@@ -10,6 +10,8 @@ import pytest
 
 from keras_parewire import rewire
 
+pytestmark = pytest.mark.any_backend
+
 FOLDER = Path(__file__).parents[2] / "docs" / "interactive"
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from command_line import names, numbers, output_folder
 
+pytestmark = pytest.mark.any_backend
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.any_backend, pytest.mark.slow]
 
 PATH = Path(__file__).parents[2] / "examples" / "constnet.py"
 spec = importlib.util.spec_from_file_location("constnet", PATH)

@@ -20,6 +20,7 @@ def run(script, *arguments):
     return process.stdout
 
 
+@pytest.mark.any_backend
 def test_benchmark_measures_memory():
     output = run("benchmark.py", "--measure", 4096, 4096)
     measured = json.loads(output.splitlines()[-1])
@@ -27,6 +28,7 @@ def test_benchmark_measures_memory():
     assert 2 < measured["kernels"] < 4
 
 
+@pytest.mark.any_backend
 def test_scale_of_the_rule():
     arguments = ["--widths", "64", "--deviations", "0.004,fan_in"]
     rows = run("scale_of_the_rule.py", *arguments, "--draws", 2).splitlines()
@@ -59,7 +61,7 @@ def test_benchmark_of_traced_kernels(tmp_path):
     assert row["rewired"]["program in bytes"] < 2**20
 
 
-@pytest.mark.backend("jax")
+@pytest.mark.any_backend
 def test_benchmark_of_studies(tmp_path):
     run("benchmark_studies.py", "rows", "--rows", 40, "--out", tmp_path)
     found = json.loads((tmp_path / "benchmark-studies.json").read_text())
@@ -67,6 +69,7 @@ def test_benchmark_of_studies(tmp_path):
     assert found["rows"]["command"].startswith("python examples/benchmark_stu")
 
 
+@pytest.mark.any_backend
 def test_quickstart(tmp_path):
     arguments = ["--seeds", "3-4", "--epochs", 1, "--out", tmp_path]
     output = run("quickstart.py", *arguments)
@@ -76,6 +79,7 @@ def test_quickstart(tmp_path):
     assert (tmp_path / "quickstart.png").stat().st_size > 10_000
 
 
+@pytest.mark.any_backend
 def test_whole_model(tmp_path):
     output = run("whole_model.py", "--model", "MobileNet", "--out", tmp_path)
     assert "conv_pw_13/kernel" in output
@@ -85,9 +89,7 @@ def test_whole_model(tmp_path):
         assert (tmp_path / name).stat().st_size > 10_000
 
 
-# What the neighbours' examples use is tested on every backend; TensorFlow
-# compiles them fastest.
-@pytest.mark.backend("tensorflow")
+@pytest.mark.any_backend
 def test_laperm(tmp_path):
     arguments = ["--seeds", 0, "--epochs", 2, "--out", tmp_path]
     output = run("laperm.py", *arguments)
@@ -100,7 +102,7 @@ def test_laperm(tmp_path):
     assert (tmp_path / "laperm.csv").read_text() == rows
 
 
-@pytest.mark.backend("tensorflow")
+@pytest.mark.any_backend
 def test_constnet(tmp_path):
     output = run("constnet.py", "--epochs", 1, "--out", tmp_path)
     assert "ConstNet-7-1: 28,954 parameters" in output

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.any_backend
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_model.py"
 
 
-# What it uses is tested on every backend.
 @pytest.mark.slow
-@pytest.mark.backend("jax")
 def test_own_model(tmp_path):
     command = [sys.executable, EXAMPLE, "--seeds", "0,1", "--out", tmp_path]
     process = subprocess.run(

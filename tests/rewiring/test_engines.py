@@ -80,6 +80,7 @@ def test_engines_agree_with_the_oracle(shape, exponent):
     assert_same(by_rule(matrix, noise, exponent, 1), expected)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("block_size", [2, 5, 64])
 def test_blocks_agree_with_the_oracle(block_size):
     # Small integers: their sums are exact in any order.
@@ -90,6 +91,7 @@ def test_blocks_agree_with_the_oracle(block_size):
     assert_same(by_host(matrix, noise, 1.0, block_size), expected)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("block_size", [1, 3])
 @pytest.mark.parametrize("slab", [1, 100, 2**20])
 def test_slabs_and_threads_change_nothing(
@@ -121,6 +123,7 @@ def test_traced_slabs_change_nothing(monkeypatch, shape, block_size):
         assert_same(rewired, expected)
 
 
+@pytest.mark.any_backend
 def test_errors_of_the_thread_are_raised(kernel, monkeypatch):
     monkeypatch.setattr(numpy_engine, "_AHEAD", 0)
     with pytest.raises(ZeroDivisionError):
@@ -144,9 +147,8 @@ def test_engines_keep_every_bit(dtype):
     assert_same(by_rule(matrix, noise), rewired)
 
 
-# NumPy alone decides the law of the following tests, whatever the backend.
 @pytest.mark.slow
-@pytest.mark.backend("torch")
+@pytest.mark.any_backend
 @pytest.mark.parametrize("exponent", [1.0, 2.0])
 @pytest.mark.parametrize("shape", [(24, 40), (60, 12)])
 def test_law_is_the_published_one(shape, exponent):
@@ -175,7 +177,7 @@ def test_law_is_the_published_one(shape, exponent):
 
 
 @pytest.mark.slow
-@pytest.mark.backend("torch")
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("others", "runs"), [(64, 300), (1024, 200), (65536, 60)]
 )
@@ -215,6 +217,7 @@ def test_argsort_is_stable(others):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.any_backend
 def test_law_of_the_draw():
     # One row over two neurons of strengths 3 and 0: the first neuron is drawn
     # first, and gets the smaller weight, with probability P0 / (P0 + P1).
@@ -241,6 +244,7 @@ def test_greedy_by_hand():
     np.testing.assert_array_equal(rewired, expected)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("scale", [1e9, 3e38])
 def test_weights_of_any_size(scale):
     # Warnings of NumPy are errors here.
@@ -249,6 +253,7 @@ def test_weights_of_any_size(scale):
     assert_permutation(rewire(kernel, seed=0), kernel)
 
 
+@pytest.mark.any_backend
 def test_exponent_zero_ignores_strengths(kernel):
     noise = make_noise(kernel.shape, 0.0)
     one = by_host(kernel, noise, 0.0, 1)

@@ -6,6 +6,8 @@ from keras import ops
 from keras_parewire import PARewired, rewire, strength_variance, strengths
 from keras_parewire.rewiring.layouts import kernel_layout
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.mark.parametrize(
     ("shape", "axes", "matrix_shape"),

@@ -28,6 +28,7 @@ def test_bits_are_those_of_numpy(stream, first):
     np.testing.assert_array_equal(bits, expected)
 
 
+@pytest.mark.any_backend
 def test_bits_can_be_had_from_anywhere():
     bits = philox_array(KEY, (0, 0), 0, 50)
     for first in range(20):
@@ -53,6 +54,7 @@ def test_traced_noise_is_that_of_the_host(exponent, group):
             assert_same(samples, host(8 * first, 4000))
 
 
+@pytest.mark.any_backend
 def test_streams_differ():
     streams = [
         draw(0, 1000)
@@ -64,6 +66,7 @@ def test_streams_differ():
     assert np.abs(correlations).max() < 0.15
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("seed", [0, 1, 12345])
 def test_noise_is_exponential(seed):
     samples = host_noise(noise_key(seed), 1.0)[0](0, 10**6).astype(np.float64)
@@ -78,6 +81,7 @@ def test_noise_is_exponential(seed):
     assert kstest(below, "uniform").pvalue > 0.001
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("others", [10**5, 4 * 10**5])
 def test_extremes_of_rows(others):
     draw = host_noise(noise_key(3), 1.0)[0]
@@ -89,6 +93,7 @@ def test_extremes_of_rows(others):
     assert kstest(most, beta(others, 1).cdf).pvalue > 0.001
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("exponent", [0.25, 0.5, 3.0])
 def test_samples_are_raised_to_the_power(exponent):
     plain = host_noise(noise_key(0), 1.0)[0](0, 10**5).astype(np.float64)
@@ -96,6 +101,7 @@ def test_samples_are_raised_to_the_power(exponent):
     np.testing.assert_allclose(raised, plain ** (1 / exponent), rtol=2e-5)
 
 
+@pytest.mark.any_backend
 def test_samples_hardly_ever_meet():
     samples = host_noise(noise_key(0), 1.0)[0](0, 2**20)
     # 2.5e-8 of all pairs: 13,745 of them.

@@ -13,6 +13,8 @@ from keras_parewire.rewiring.threads import (
     usable_cores,
 )
 
+pytestmark = pytest.mark.any_backend
+
 
 def test_as_many_threads_as_usable_cores(monkeypatch):
     monkeypatch.delenv(THREADS_VARIABLE, raising=False)

@@ -67,6 +67,7 @@ def test_placeholders_stay_placeholders():
     assert rewire(variable).is_meta
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

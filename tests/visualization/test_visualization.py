@@ -25,6 +25,8 @@ from keras_parewire.models.report import ReportRow
 from keras_parewire.rewiring.seeding import noise_key
 from keras_parewire.visualization import animation
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.fixture(autouse=True)
 def close_figures():
