@@ -30,10 +30,10 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 import jax
 import keras
 from command_line import output_folder
+from keras_parewire.models.kernel_rewiring import KernelRewiring
 from process_memory import Peak
 
 from keras_parewire import PARewired, rewire_model
-from keras_parewire.models.kernel_rewiring import KernelRewiring
 
 DEVICES, KERNELS = 8, 64
 SHAPES = [

@@ -23,7 +23,7 @@ from keras_parewire.initializers import (
     StrengthStabilized,
 )
 from keras_parewire.models import (
-    RewireReport,
+    StrengthReport,
     register_axes,
     reinitialize,
     rewire_model,
@@ -45,8 +45,8 @@ __all__ = [
     "ChannelAverage",
     "LookaheadPermutation",
     "PARewired",
-    "RewireReport",
     "Sinusoidal",
+    "StrengthReport",
     "StrengthStabilized",
     "animate_rewiring",
     "plot_connections",

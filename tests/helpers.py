@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_parewire.rewiring import numpy_engine, ops_engine
+from keras_parewire.rewiring import host_engine, traced_engine
 
 # Of a nightly build, that of the version to come.
 KERAS_VERSION = tuple(map(int, keras.__version__.split(".")[:2]))
@@ -35,7 +35,7 @@ def assert_permutation(one, other):
 
 @contextlib.contextmanager
 def recorded_engines():
-    """Yields a list of the engines called: "numpy_engine" or "ops_engine"."""
+    """Yields a list of the engines called: "host_engine" or "traced_engine"."""
     calls = []
 
     def recording(module):
@@ -46,5 +46,5 @@ def recorded_engines():
         original = module.rewire_matrix
         return mock.patch.object(module, "rewire_matrix", rewire_matrix)
 
-    with recording(numpy_engine), recording(ops_engine):
+    with recording(host_engine), recording(traced_engine):
         yield calls

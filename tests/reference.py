@@ -25,22 +25,19 @@ def _published_pass(rows, generator, exponent):
     return rows
 
 
-def clocked(matrix, noise, exponent=1.0, block_size=1):
+def clocked(matrix, noise, exponent=1.0):
     """The same rule with the draw as given exponential clocks, in float32."""
-    by_outputs = _clocked_pass(matrix.T, noise[0], exponent, block_size)
-    return _clocked_pass(by_outputs.T, noise[1], exponent, block_size)
+    by_outputs = _clocked_pass(matrix.T, noise[0], exponent)
+    return _clocked_pass(by_outputs.T, noise[1], exponent)
 
 
-def _clocked_pass(rows, noise, exponent, block_size):
+def _clocked_pass(rows, noise, exponent):
     rows = np.array(rows)
     strengths = rows[0].astype(np.float32)
-    for start in range(1, len(rows), block_size):
-        block = rows[start : start + block_size]
+    for row, clocks in zip(rows[1:], noise, strict=True):
         attachment = strengths + (abs(strengths.min()) + np.float32(1))
-        for row, clocks in zip(block, noise[start - 1 :], strict=False):
-            clocks = clocks / attachment ** np.float32(
-                1 if exponent >= 0.25 else exponent
-            )
-            row[np.argsort(clocks, kind="stable")] = np.sort(row)
-        strengths = strengths + block.sum(axis=0)
+        power = np.float32(1 if exponent >= 0.25 else exponent)
+        order = np.argsort(clocks / attachment**power, kind="stable")
+        row[order] = np.sort(row)
+        strengths = strengths + row
     return rows

@@ -114,7 +114,7 @@ def test_keras_must_be_new_enough(version, accepted):
 
 # They build a MobileNet, and draw an animation.
 SLOW = {
-    "keras_parewire.models.rewire",
+    "keras_parewire.models.model_rewiring",
     "keras_parewire.visualization.animation",
 }
 

@@ -15,9 +15,9 @@ os.environ["KERAS_PAREWIRE_NUM_THREADS"] = "1"
 
 import keras
 import numpy as np
+from keras_parewire.models.hosts import Hosts
 
 from keras_parewire import rewire
-from keras_parewire.models.hosts import Hosts
 
 LAYERS, WIDTH, KEYS, HIDDEN, WORDS = 80, 8192, 1024, 28672, 128256
 # Query, key, value and output projections, the gated MLP, and the head. The

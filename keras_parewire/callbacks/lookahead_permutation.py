@@ -12,15 +12,16 @@ import numpy as np
 from keras_parewire.callbacks.pools import (
     PooledWeight,
     check_pools_path,
+    first_epoch_path,
     read_pools,
     write_pools,
 )
-from keras_parewire.callbacks.schedule import (
+from keras_parewire.callbacks.sync_steps import (
     Period,
     optimizer_steps,
     period_in_epoch,
 )
-from keras_parewire.models.kernel_plan import kernel_plan
+from keras_parewire.models.kernels import classify_weights, warn_if_unknown
 from keras_parewire.models.layer_axes import Skipped
 from keras_parewire.models.selection import Selection
 from keras_parewire.models.weights import assign_all
@@ -92,7 +93,7 @@ class LookaheadPermutation(keras.callbacks.Callback):
     >>> x, y = keras.random.normal((32, 8)), keras.random.normal((32, 4))
     >>> permutation = LookaheadPermutation(sync_period=2)
     >>> history = model.fit(x, y, 8, 5, verbose=0, callbacks=[permutation])
-    >>> permutation.is_synced
+    >>> permutation.is_synced()
     True
 
     Args:
@@ -110,9 +111,10 @@ class LookaheadPermutation(keras.callbacks.Callback):
             initial one whatever the number of steps. Defaults to True.
         pools_path: Path of the `.npz` file for the pools, or None, the default,
             for no file. The file is written once, before the first step of the
-            first training, and read when another process runs `fit`. If a run
-            ends within its first epoch and the next one starts from other
-            initial weights, those replace the pools.
+            first training, and read when another process runs `fit`. Its name
+            ends in `.first_epoch` until the first epoch has ended: if a run
+            ends before and the next one starts from other initial weights,
+            those replace the pools.
 
     Raises:
         ValueError: If an argument is out of range. In `fit`: if the model has
@@ -153,21 +155,23 @@ class LookaheadPermutation(keras.callbacks.Callback):
         self._pools: list[np.ndarray] = []
         # Whether the current call of `fit` has passed the checks of the pools.
         self._started = False
-        # Whether the training that took the pools has finished an epoch, and so
-        # may have been saved.
-        self._epoch_finished = False
+        # Where the pools are until the training that took them has finished an
+        # epoch, and so may have been saved.
+        self._first_epoch: Path | None = None
         # The current epoch's period, the step of the next sync, and how many
         # executions must pass before that step can be reached.
         self._period = 1
         self._next_sync = 0
         self._executions_left = 0
 
-    @property
     def is_synced(self) -> bool:
-        """Whether each neuron's weights are its initial ones, re-ordered.
+        """Returns whether all weights are initial ones of their neuron.
 
-        This is true before the first step and after each sync. The check
-        compares all weights, which takes about as long as a sync.
+        They are before the first step and after each sync. Comparing all
+        weights takes about as long as a sync.
+
+        Raises:
+            ValueError: If the callback has not been trained with.
         """
         if not self._pools:
             raise ValueError(
@@ -211,9 +215,9 @@ class LookaheadPermutation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self._counted_steps(self.model)
-        if not self._epoch_finished:
-            self._write_pools(self._pools, epoch_finished=True)
-            self._epoch_finished = True
+        if self._first_epoch is not None and self.pools_path is not None:
+            os.replace(self._first_epoch, self.pools_path)
+            self._first_epoch = None
 
     def on_train_end(self, logs: Logs = None) -> None:
         if self.sync_at_end and self._started:
@@ -223,15 +227,19 @@ class LookaheadPermutation(keras.callbacks.Callback):
         """Takes the pools, or checks that the existing ones fit the model."""
         weights = self._find_weights(model)
         current = _pools(weights)
-        pools, epoch_finished = self._pools, self._epoch_finished
-        may_start_anew = False
+        pools = self._pools
+        unfinished = None
         if pools:
             self._check_same_model(weights)
-        elif self.pools_path is not None and self.pools_path.exists():
-            pools, epoch_finished = read_pools(self.pools_path, current)
-            may_start_anew = not epoch_finished
+        elif self.pools_path is not None:
+            if self.pools_path.exists():
+                pools = read_pools(self.pools_path, current)
+            else:
+                unfinished = first_epoch_path(self.pools_path)
+                if unfinished.exists():
+                    pools = read_pools(unfinished, current)
         if pools and not steps and not _are_equal(pools, current):
-            if not may_start_anew:
+            if unfinished is None:
                 raise ValueError(
                     "The optimizer has taken no step, but the weights are not "
                     "the initial ones that the pools hold. To resume a "
@@ -251,9 +259,10 @@ class LookaheadPermutation(keras.callbacks.Callback):
                     f"{self._received(model, steps)}"
                 )
             pools = current
-            self._write_pools(pools, epoch_finished)
+            if unfinished is not None:
+                write_pools(unfinished, pools)
         self._weights, self._pools = weights, pools
-        self._epoch_finished = epoch_finished
+        self._first_epoch = self._first_epoch or unfinished
 
     def _check_same_model(self, weights: list[PooledWeight]) -> None:
         known, found = (
@@ -267,12 +276,6 @@ class LookaheadPermutation(keras.callbacks.Callback):
                 f"model={self.model.name!r}, whose weights to re-order are not "
                 "those of the earlier training"
             )
-
-    def _write_pools(
-        self, pools: list[np.ndarray], epoch_finished: bool
-    ) -> None:
-        if self.pools_path is not None:
-            write_pools(self.pools_path, pools, epoch_finished)
 
     def _sync(self, model: keras.Model) -> None:
         for weight in self._weights:
@@ -303,7 +306,7 @@ class LookaheadPermutation(keras.callbacks.Callback):
     def _counted_steps(self, model: keras.Model) -> int:
         """Returns the optimizer's steps; raises if another one trains."""
         steps = optimizer_steps(model)
-        if not steps and not self.is_synced:
+        if not steps and not self.is_synced():
             raise ValueError(
                 "The steps of `model.optimizer` time the syncs, but the "
                 "weights have changed and it has taken no step. Compile the "
@@ -313,19 +316,19 @@ class LookaheadPermutation(keras.callbacks.Callback):
         return steps
 
     def _find_weights(self, model: keras.Model) -> list[PooledWeight]:
-        found = []
-        for planned in kernel_plan(model, self.layers):
-            is_bias = planned.skipped is Skipped.BIAS and planned.selected
-            if planned.layout is not None or (self.include_bias and is_bias):
-                found.append(
-                    PooledWeight(planned.weight.variable, planned.layout)
-                )
-        if not found:
+        classified = classify_weights(model, self.layers)
+        warn_if_unknown(classified, stacklevel=2)
+        pooled = []
+        for item in classified:
+            is_bias = item.skipped is Skipped.BIAS and item.selected
+            if item.view is not None or (self.include_bias and is_bias):
+                pooled.append(PooledWeight(item.weight.variable, item.view))
+        if not pooled:
             raise ValueError(
                 "The model must have kernels to re-order. Received: "
                 f"model={model.name!r}, layers={self.layers!r}"
             )
-        return found
+        return pooled
 
     def _received(self, model: keras.Model, steps: int) -> str:
         path = None if self.pools_path is None else str(self.pools_path)

@@ -1,26 +1,19 @@
 """Bases: what an initializer can wrap, and how to draw from it and save it."""
 
-import base64
-import binascii
 import copy
 import inspect
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_parewire.rewiring.seeding import Seed
-from keras_parewire.rewiring.validation import (
-    Tensor,
-    as_tensor,
-    check_float,
-    is_real_dtype,
-)
+from keras_parewire.rewiring.validation import check_float
+from keras_parewire.rewiring.values import Tensor, as_tensor
 
-# An initializer, another callable, or an array. Keras has no type for these.
+# An initializer or another callable. Keras has no type for these.
 Base: TypeAlias = Any
 
 InitializerLike: TypeAlias = (
@@ -29,19 +22,7 @@ InitializerLike: TypeAlias = (
     | keras.initializers.Initializer
     | type
     | Callable[..., Tensor]
-    | Tensor
 )
-
-_ARRAY_DTYPES = ("float16", "float32", "float64")
-# How Keras itself serializes an array, as versions before 0.1 did.
-_KERAS_ARRAYS = ("__numpy__", "__tensor__")
-
-
-class ResolvedBase(NamedTuple):
-    """A base, and whether it came unseeded and got its seed here."""
-
-    base: Base
-    seeded_here: bool = False
 
 
 class BaseConfig(dict[str, Any]):
@@ -49,78 +30,77 @@ class BaseConfig(dict[str, Any]):
 
     Keras clones initializers through their configs in `EinsumDense`, the
     attention layers and `clone()`. A plain config could not restore a function
-    or an instance of an unregistered class, and would copy an array.
+    or an instance of an unregistered class.
+
+    Attributes:
+        base: The base.
+        unseeded: Whether it was given without a seed of its own.
     """
 
-    def __init__(self, config: dict[str, Any], resolved: ResolvedBase) -> None:
+    def __init__(
+        self, config: dict[str, Any], base: Base, unseeded: bool
+    ) -> None:
         super().__init__(config)
-        self.resolved = resolved
+        self.base, self.unseeded = base, unseeded
 
 
-def resolve_base(base: Any, seed: Seed) -> ResolvedBase:
-    """Returns the base as a callable, or as an array of its values.
+def resolve_base(base: Any, seed: Seed) -> tuple[Base, bool]:
+    """Returns the base as a callable, and whether it was given unseeded.
 
     A base that is made here from a name, a class or a config gets the `seed`,
     if there is one. Unseeded, it would draw a seed from Python's global random
     state, which a seeded base does not do without this package either.
     """
     if isinstance(base, BaseConfig):
-        resolved = base.resolved
-        if seed is None and is_unseeded(resolved.base):
+        if base.unseeded:
             # A clone of an unseeded initializer gets a seed of its own.
-            return ResolvedBase(resolved.base.clone())
-        if resolved.seeded_here:
-            base = replace(resolved.base, seed=seed)
-            return ResolvedBase(base, seed is not None)
-        return resolved
-    if isinstance(base, dict):
-        if base.get("class_name") == "__lambda__":
-            # Keras refuses it unless it is told to trust the source.
-            return ResolvedBase(keras.saving.deserialize_keras_object(base))
-        if _is_array_config(base):
-            base = _array_from_config(base)
+            return reseeded(base.base, seed), True
+        return base.base, False
+    if isinstance(base, dict) and base.get("class_name") == "__lambda__":
+        # Keras refuses it unless it is told to trust the source.
+        return keras.saving.deserialize_keras_object(base), False
     if ops.is_tensor(base) or isinstance(
         base, np.ndarray | np.generic | keras.Variable
     ):
-        # Keras would hide the values in a closure that it cannot serialize.
-        return ResolvedBase(_float_array(base))
+        raise TypeError(
+            "`base` must be an initializer. To rewire values that exist, call "
+            "`keras_parewire.rewire(values)`, and assign the result or pass it "
+            f"in a `Constant`. Received: base={type(base).__name__} of shape "
+            f"{tuple(base.shape)}"
+        )
     try:
-        resolved = _make_base(base, seed)
-    except (TypeError, ValueError) as error:
+        made = _make_base(base, seed)
+    except (TypeError, ValueError, KeyError) as error:
         raise ValueError(
             "`base` must be something that `keras.initializers.get` can "
-            "interpret, an array or a tensor. A function or a class that a "
-            "saved model names must be registered with "
-            "`keras.saving.register_keras_serializable`. "
+            "interpret. A function or a class that a saved model names must be "
+            "registered with `keras.saving.register_keras_serializable`. "
             f"Received: base={base!r}"
         ) from error
-    if not _is_initializer(resolved.base):
+    if not _is_initializer(made):
         raise ValueError(
             "`base` must be an initializer: callable with a shape and a dtype. "
             f"Received: base={base!r}"
         )
-    return resolved
+    seeded_here = (
+        seed is not None
+        and isinstance(base, str | dict | type)
+        and _given_seed(base) is None
+        and has_seed(made)
+    )
+    return made, seeded_here or is_unseeded(made)
 
 
-def serialize_base(resolved: ResolvedBase) -> Any:
+def serialize_base(base: Base, unseeded: bool) -> Any:
     """Returns a config that JSON can hold and `resolve_base` reads."""
-    base = resolved.base
-    if isinstance(base, np.ndarray):
-        encoded = base64.b64encode(np.ascontiguousarray(base).tobytes())
-        config: Any = {
-            "array": encoded.decode(),
-            "dtype": base.dtype.name,
-            "shape": list(base.shape),
-        }
-    elif inspect.isfunction(base) and base.__name__ == "<lambda>":
+    if inspect.isfunction(base) and base.__name__ == "<lambda>":
         # Keras warns when it serializes a lambda. It should do so when a model
         # is saved, but not when a layer is built.
         return base
-    else:
-        config = keras.saving.serialize_keras_object(base)
-    if resolved.seeded_here:
+    config = keras.saving.serialize_keras_object(base)
+    if unseeded:
         config["config"]["seed"] = None
-    return BaseConfig(config, resolved)
+    return BaseConfig(config, base, unseeded)
 
 
 def draw_from_base(
@@ -129,11 +109,7 @@ def draw_from_base(
     """Draws a kernel and checks what Keras does not check."""
     if dtype is not None and _is_standard(dtype):
         check_float(dtype)
-    if isinstance(base, np.ndarray):
-        values, dtype = base, dtype or keras.config.floatx()
-    else:
-        values, dtype = base(shape, dtype=dtype), None
-    drawn = as_tensor(values, "base(shape)", dtype)
+    drawn = as_tensor(base(shape, dtype=dtype), "base(shape)")
     if tuple(drawn.shape) != tuple(shape):
         raise ValueError(
             "`base` must return a tensor of the kernel's shape. Received: "
@@ -165,24 +141,16 @@ def is_unseeded(base: Any) -> bool:
     return has_seed(base) and base.get_config()["seed"] is None
 
 
-def replace(base: Any, /, **changes: Any) -> Any:
-    """Re-creates an initializer with some entries of its config changed."""
-    return base.__class__.from_config({**base.get_config(), **changes})
-
-
-def reseeded(base: Base, seed: Seed) -> Base:
-    """Re-creates a base with another seed, together with the base inside it.
-
-    Returns a base without a seed as it is.
-    """
+def reseeded(base: Base, seed: Any) -> Base:
+    """Re-creates a base with another seed; a base without one stays."""
     if not has_seed(base):
         return base
-    changes = {"seed": seed}
-    inner = base.get_config().get("base")
-    if isinstance(inner, BaseConfig) and has_seed(inner.resolved.base):
-        resolved = ResolvedBase(reseeded(inner.resolved.base, seed))
-        changes["base"] = serialize_base(resolved)
-    return replace(base, **changes)
+    if seed is None or isinstance(seed, int | keras.random.SeedGenerator):
+        return type(base).from_config({**base.get_config(), "seed": seed})
+    # A key of JAX: constructors refuse it, but draws take it.
+    base = copy.copy(base)
+    base.seed = seed
+    return base
 
 
 def with_axes(
@@ -197,36 +165,38 @@ def with_axes(
         or not (base.input_axes is None or base.output_axes is None)
     ):
         return base
-    axes = {"input_axes": input_axes, "output_axes": output_axes}
-    try:
-        return replace(base, seed=base.seed, **axes)
-    except TypeError:
-        # A subclass whose constructor does not take axes.
-        base = copy.copy(base)
-        base.input_axes, base.output_axes = input_axes, output_axes
-        return base
+    # Not every subclass takes axes in its constructor, and a copy keeps the
+    # seed, drawn or given.
+    base = copy.copy(base)
+    base.input_axes, base.output_axes = input_axes, output_axes
+    return base
 
 
-def _make_base(base: Any, seed: Seed) -> ResolvedBase:
+def _given_seed(base: Any) -> Any:
+    config = base.get("config") if isinstance(base, dict) else None
+    return config.get("seed") if isinstance(config, dict) else None
+
+
+def _make_base(base: Any, seed: Seed) -> Base:
     if isinstance(base, str):
         base = _config_of_name(base)
     if isinstance(base, dict):
         if base.get("class_name") == "function":
-            return ResolvedBase(_registered_function(base))
+            return _registered_function(base)
         inner = base.get("config") or {}
-        if seed is not None and inner.get("seed") is None:
+        if seed is not None and _given_seed(base) is None:
             try:
                 seeded = {**base, "config": {**inner, "seed": seed}}
-                return ResolvedBase(keras.initializers.get(seeded), True)
+                return keras.initializers.get(seeded)
             except (TypeError, ValueError):
                 pass  # It takes no seed, or is wrong in another way.
     elif seed is not None and inspect.isclass(base):
         make: Any = base
         try:
-            return ResolvedBase(make(seed=seed), True)
+            return make(seed=seed)
         except TypeError:
             pass
-    return ResolvedBase(keras.initializers.get(base))
+    return keras.initializers.get(base)
 
 
 def _config_of_name(name: str) -> dict[str, Any]:
@@ -265,51 +235,3 @@ def _is_initializer(base: Any) -> bool:
     except ValueError:
         pass  # It has no signature to inspect.
     return True
-
-
-def _is_array_config(config: dict[str, Any]) -> bool:
-    return "array" in config or config.get("class_name") in _KERAS_ARRAYS
-
-
-def _array_from_config(config: dict[str, Any]) -> np.ndarray:
-    # A config must not cause allocations beyond its own size.
-    keras_form = "array" not in config
-    values = config["config"] if keras_form else config
-    try:
-        dtype = values["dtype"]
-        if keras_form and dtype in (*_ARRAY_DTYPES, "bfloat16"):
-            return np.array(values["value"], np.float64).astype(
-                "float32" if dtype == "bfloat16" else dtype
-            )
-        shape = tuple(values["shape"])
-        data = base64.b64decode(values["array"], validate=True)
-        if (
-            dtype in _ARRAY_DTYPES
-            and min(shape, default=1) >= 0
-            and math.prod(shape) * np.dtype(dtype).itemsize == len(data)
-        ):
-            return np.frombuffer(data, dtype).reshape(shape)
-    except (KeyError, TypeError, ValueError, binascii.Error):
-        pass
-    raise ValueError(
-        "The config of an array must have a dtype among "
-        f"{_ARRAY_DTYPES}, and a shape that fits its data. "
-        f"Received: base={str(config)[:200]}"
-    )
-
-
-def _float_array(base: Any) -> np.ndarray:
-    values: np.ndarray = ops.convert_to_numpy(base)
-    try:
-        dtype = keras.backend.standardize_dtype(values.dtype)
-        is_float = keras.backend.is_float_dtype(dtype)
-        is_real = is_real_dtype(dtype)
-    except ValueError:  # Objects, for example.
-        is_real = False
-    if not is_real:
-        raise ValueError(
-            f"`base` must hold real numbers. Received: dtype={values.dtype}"
-        )
-    if values.dtype.name in _ARRAY_DTYPES:
-        return values
-    return values.astype("float32" if is_float else "float64")

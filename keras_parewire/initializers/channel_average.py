@@ -8,8 +8,9 @@ import numpy as np
 from keras import ops
 
 from keras_parewire.initializers.sharding import Placement
-from keras_parewire.rewiring.layouts import kernel_layout
-from keras_parewire.rewiring.validation import Tensor, check_float
+from keras_parewire.rewiring.matrix_view import matrix_view
+from keras_parewire.rewiring.validation import check_float
+from keras_parewire.rewiring.values import Tensor
 
 
 @keras.saving.register_keras_serializable(
@@ -58,12 +59,13 @@ class ChannelAverage(keras.initializers.Initializer):
         dtype: str | None = None,
         layout: Any = None,
     ) -> Tensor:
-        kernel_layout(shape)  # Raises if this is not the shape of a kernel.
+        matrix_view(shape)  # Raises if this is not the shape of a kernel.
         placement = Placement(shape, layout)
         *window, inputs, _ = shape
         dtype = dtype or keras.config.floatx()
         check_float(dtype)
         kernel = np.zeros(shape, "float64")
-        kernel[tuple(size // 2 for size in window)] = 1 / inputs
+        if kernel.size:
+            kernel[tuple(size // 2 for size in window)] = 1 / inputs
         tensor = ops.convert_to_tensor(kernel, dtype)
         return placement.place(placement.source(tensor))

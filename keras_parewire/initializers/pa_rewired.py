@@ -1,25 +1,23 @@
 """The initializer that rewires a base by preferential attachment."""
 
 import math
-from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import keras
+import numpy as np
 
 from keras_parewire.initializers.bases import (
+    Base,
     InitializerLike,
     draw_from_base,
 )
 from keras_parewire.initializers.sharding import Placement
 from keras_parewire.initializers.wrapper import InitializerWrapper
-from keras_parewire.rewiring.layouts import Axes
+from keras_parewire.rewiring.matrix_view import Axes, MatrixView
 from keras_parewire.rewiring.rewire import rewire_kernel
 from keras_parewire.rewiring.seeding import Seed, noise_key
-from keras_parewire.rewiring.validation import (
-    Tensor,
-    check_count,
-    check_exponent,
-)
+from keras_parewire.rewiring.validation import check_exponent
+from keras_parewire.rewiring.values import Tensor
 
 
 @keras.saving.register_keras_serializable(
@@ -54,14 +52,12 @@ class PARewired(InitializerWrapper):
     Args:
         base: The initializer to draw from: anything that
             `keras.initializers.get` takes (a name, config, class, instance or
-            function), or the values themselves as an array or tensor. Defaults
-            to `"orthogonal"`.
+            function). Defaults to `"orthogonal"`. To rewire values that exist,
+            see `rewire`.
         exponent: Number, 0 or more. Exponent of the attachment probability: 1
             is the paper's rule, 0 a shuffle that ignores the strengths,
             `float("inf")` greedy by strength. Each pass leaves its first row as
             it is, so the very first weight never moves. Defaults to 1.
-        block_size: Integer, 1 or more. How many neurons share one snapshot of
-            the strengths. Defaults to 1, the paper's rule.
         input_axes: List of integers, the kernel axes that number the input
             neurons. By default kernels are `(..., in, out)`, except that
             `EinsumDense` and the attention layers pass their own. A base that
@@ -72,7 +68,7 @@ class PARewired(InitializerWrapper):
         seed: A Python integer, a `keras.random.SeedGenerator` or None. It seeds
             the rewiring, which has a random stream of its own, and also an
             unseeded base. None takes the base's seed. For a base without one,
-            such as an array, a function or `Sinusoidal`, None derives a seed
+            such as a function or `Sinusoidal`, None derives a seed
             from Python's random state without changing that state: give several
             such initializers seeds of their own, or they rewire alike. Note
             that an initializer seeded with an integer or None rewires in the
@@ -102,51 +98,31 @@ class PARewired(InitializerWrapper):
         base: InitializerLike = "orthogonal",
         *,
         exponent: float = 1.0,
-        block_size: int = 1,
         input_axes: Axes = None,
         output_axes: Axes = None,
         seed: Seed = None,
     ) -> None:
         self.exponent = check_exponent(exponent)
-        self.block_size = check_count(block_size, "block_size")
         super().__init__(base, input_axes, output_axes, seed)
 
-    def __call__(
+    def _organized(
         self,
-        shape: Sequence[int],
-        dtype: str | None = None,
-        layout: Any = None,
-    ) -> Tensor:
-        kernel_layout = self._kernel_layout(shape)
+        base: Base,
+        view: MatrixView,
+        dtype: str | None,
+        placement: Placement,
+    ) -> Tensor | np.ndarray:
         # If the base draws from the same generator, the rewiring takes no state
         # of its own: whatever else shares the generator draws the same as
         # without it.
-        shared = getattr(self._complete_base, "seed", None) is self.seed
+        shared = getattr(base, "seed", None) is self.seed
         key = noise_key(self.seed, advance=not shared)
-        placement = Placement(shape, layout)
         kernel = placement.off_mesh(
-            draw_from_base, self._complete_base, shape, dtype
+            draw_from_base, base, view.kernel_shape, dtype
         )
-        kernel = rewire_kernel(
-            placement.source(kernel),
-            kernel_layout,
-            self.exponent,
-            self.block_size,
-            key,
-        )
-        return placement.place(kernel)
+        return rewire_kernel(placement.source(kernel), view, self.exponent, key)
 
     def get_config(self) -> dict[str, Any]:
         # JSON has no infinity.
-        greedy = self.exponent == math.inf
-        return {
-            **super().get_config(),
-            "exponent": "inf" if greedy else self.exponent,
-            "block_size": self.block_size,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        if config.get("exponent") == "inf":
-            config = {**config, "exponent": math.inf}
-        return super().from_config(config)
+        exponent = "inf" if self.exponent == math.inf else self.exponent
+        return {**super().get_config(), "exponent": exponent}

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from keras_parewire.rewiring.validation import Tensor, concrete_values
+from keras_parewire.rewiring.values import Tensor, concrete_values
 
 
 class Placement:

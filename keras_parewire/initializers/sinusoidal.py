@@ -8,17 +8,19 @@ import numpy as np
 from keras import ops
 
 from keras_parewire.initializers.sharding import Placement
-from keras_parewire.rewiring.layouts import (
+from keras_parewire.rewiring.matrix_view import (
     Axes,
-    Layout,
+    MatrixView,
     check_axes,
-    kernel_layout,
+    matrix_view,
 )
-from keras_parewire.rewiring.validation import Tensor, check_float
+from keras_parewire.rewiring.validation import check_float
+from keras_parewire.rewiring.values import Tensor
 
 
 # `EinsumDense`, and with it the attention layers, passes its axes only to
-# instances of `VarianceScaling`. Nothing else of that class is used here.
+# instances of `VarianceScaling`. Of that class nothing else is used: its scale,
+# mode and distribution stay what they are by default, for code that reads them.
 @keras.saving.register_keras_serializable(
     package="keras_parewire", name="Sinusoidal"
 )
@@ -91,8 +93,6 @@ class Sinusoidal(keras.initializers.VarianceScaling):
         inputs, outputs = check_axes(input_axes, output_axes)
         # Given a seed, Keras does not draw one from Python's random state.
         super().__init__(seed=0, input_axes=inputs, output_axes=outputs)
-        # This initializer has no use for the attributes of that class.
-        del self.scale, self.mode, self.distribution
         self.seed = None
 
     def __call__(
@@ -101,24 +101,24 @@ class Sinusoidal(keras.initializers.VarianceScaling):
         dtype: str | None = None,
         layout: Any = None,
     ) -> Tensor:
-        plan = self._plan(shape)
+        view = self._matrix_view(shape)
         placement = Placement(shape, layout)
         dtype = dtype or keras.config.floatx()
         check_float(dtype)
-        matrix = _sine_waves(*plan.stack_shape[1:])
+        matrix = _sine_waves(*view.stack_shape[1:])
         if keras.backend.standardize_dtype(dtype) != "float64":
             # Backends round float64 to half precision in different ways.
             matrix = matrix.astype("float32")
-        kernel = plan.to_kernel(matrix, np)
+        kernel = view.to_kernel(matrix, np)
         tensor = ops.convert_to_tensor(kernel, dtype)
         return placement.place(placement.source(tensor))
 
-    def _plan(self, shape: Sequence[int]) -> Layout:
-        plan = kernel_layout(shape, self.input_axes, self.output_axes)
+    def _matrix_view(self, shape: Sequence[int]) -> MatrixView:
+        view = matrix_view(shape, self.input_axes, self.output_axes)
         if self.input_axes is not None:
-            return plan
-        *window, channel, output = range(len(plan.kernel_shape))
-        return kernel_layout(shape, [channel, *window], [output])
+            return view
+        *window, channel, output = range(len(view.kernel_shape))
+        return matrix_view(shape, [channel, *window], [output])
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -132,6 +132,8 @@ class Sinusoidal(keras.initializers.VarianceScaling):
 
 
 def _sine_waves(inputs: int, outputs: int) -> np.ndarray:
+    if not inputs * outputs:
+        return np.zeros((inputs, outputs))
     if max(inputs, outputs) <= 2:
         raise ValueError(
             "`Sinusoidal` needs a kernel with more than two inputs or more "

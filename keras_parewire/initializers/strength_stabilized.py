@@ -1,7 +1,7 @@
 """The initializer that picks the draw with the most even strengths."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -9,21 +9,19 @@ import numpy as np
 from keras import ops
 
 from keras_parewire.initializers.bases import (
+    Base,
     InitializerLike,
     draw_from_base,
     has_seed,
-    reseeded,
 )
+from keras_parewire.initializers.reseeding import with_new_seeds
 from keras_parewire.initializers.sharding import Placement
 from keras_parewire.initializers.wrapper import InitializerWrapper
-from keras_parewire.rewiring.layouts import Axes, Layout
-from keras_parewire.rewiring.seeding import Seed, derive_seed
-from keras_parewire.rewiring.strengths import matrix_strengths, mean_variance
-from keras_parewire.rewiring.validation import (
-    Tensor,
-    check_count,
-    finite_values,
-)
+from keras_parewire.rewiring.matrix_view import Axes, MatrixView
+from keras_parewire.rewiring.seeding import Seed, derive_seed, integer_seed
+from keras_parewire.rewiring.strengths import mean_variance, view_variance
+from keras_parewire.rewiring.validation import check_count
+from keras_parewire.rewiring.values import Tensor, finite_values
 
 
 @keras.saving.register_keras_serializable(
@@ -87,8 +85,8 @@ class StrengthStabilized(InitializerWrapper):
     def __init__(
         self,
         base: InitializerLike = "orthogonal",
-        candidates: int = 100,
         *,
+        candidates: int = 100,
         input_axes: Axes = None,
         output_axes: Axes = None,
         seed: Seed = None,
@@ -96,26 +94,25 @@ class StrengthStabilized(InitializerWrapper):
         self.candidates = check_count(candidates, "candidates")
         super().__init__(base, input_axes, output_axes, seed)
 
-    def __call__(
+    def _organized(
         self,
-        shape: Sequence[int],
-        dtype: str | None = None,
-        layout: Any = None,
-    ) -> Tensor:
-        placement = Placement(shape, layout)
-        best = placement.off_mesh(self._best_candidate, shape, dtype)
-        return placement.place(placement.source(best))
+        base: Base,
+        view: MatrixView,
+        dtype: str | None,
+        placement: Placement,
+    ) -> Tensor | np.ndarray:
+        best = placement.off_mesh(self._best_candidate, base, view, dtype)
+        return placement.source(best)
 
     def _best_candidate(
-        self, shape: Sequence[int], dtype: str | None
+        self, base: Base, view: MatrixView, dtype: str | None
     ) -> Tensor:
-        layout = self._kernel_layout(shape)
-        bases = self._candidate_bases()
-        best = draw_from_base(next(bases), shape, dtype)
-        lowest = _strength_variance(best, layout)
-        for number, base in enumerate(bases, start=1):
-            drawn = draw_from_base(base, shape, dtype)
-            variance = _strength_variance(drawn, layout)
+        bases = self._candidate_bases(base)
+        best = draw_from_base(next(bases), view.kernel_shape, dtype)
+        lowest = _strength_variance(best, view)
+        for number, candidate in enumerate(bases, start=1):
+            drawn = draw_from_base(candidate, view.kernel_shape, dtype)
+            variance = _strength_variance(drawn, view)
             if not isinstance(variance, float):  # Traced.
                 best = ops.where(variance < lowest, drawn, best)
                 lowest = ops.minimum(variance, lowest)
@@ -132,16 +129,20 @@ class StrengthStabilized(InitializerWrapper):
                 best, lowest = drawn, variance
         return best
 
-    def _candidate_bases(self) -> Iterator[Any]:
-        base = self._complete_base
+    def _candidate_bases(self, base: Base) -> Iterator[Base]:
         seed = self.seed
-        repeats = has_seed(base) and isinstance(base.seed, int)
-        if repeats and not isinstance(seed, int):
-            base, repeats = reseeded(base, seed), False
+        fixed = has_seed(base) and not isinstance(
+            base.seed, keras.random.SeedGenerator
+        )
+        if fixed and isinstance(seed, keras.random.SeedGenerator):
+            base, fixed = with_new_seeds(base, lambda: seed), False
         yield base
+        if fixed and not isinstance(seed, int):
+            seed = integer_seed(seed)  # A key of JAX.
         for number in range(1, self.candidates):
-            if repeats:
-                yield reseeded(base, derive_seed(seed, number))
+            if fixed:
+                candidate = derive_seed(seed, number)
+                yield with_new_seeds(base, lambda: candidate)  # noqa: B023
             else:
                 yield base
 
@@ -149,16 +150,14 @@ class StrengthStabilized(InitializerWrapper):
         return {**super().get_config(), "candidates": self.candidates}
 
 
-def _strength_variance(drawn: Tensor, layout: Layout) -> float | Tensor:
+def _strength_variance(drawn: Tensor, view: MatrixView) -> float | Tensor:
     """Returns a float, or a tensor if `drawn` is being traced."""
     values = finite_values(drawn)
     if values is not None:
-        pair = matrix_strengths(layout.to_stack(values, np)[0])
-        return float(mean_variance(pair, np))
-    matrix = ops.cast(layout.to_stack(drawn, ops)[0], "float32")
-    return mean_variance(
-        (ops.sum(matrix, axis=1), ops.sum(matrix, axis=0)), ops
-    )
+        return view_variance(values, view)
+    stack = ops.cast(view.to_stack(drawn, ops), "float32")
+    pair = ops.sum(stack, axis=2), ops.sum(stack, axis=1)
+    return ops.mean(mean_variance(pair, ops))
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:

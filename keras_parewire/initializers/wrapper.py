@@ -5,6 +5,7 @@ configs. This module and `bases.py` handle all of that; the subclasses only
 handle the kernel.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -13,53 +14,93 @@ import numpy as np
 
 from keras_parewire.initializers.bases import (
     Base,
-    is_unseeded,
-    replace,
+    draw_from_base,
+    reseeded,
     resolve_base,
     serialize_base,
     with_axes,
 )
-from keras_parewire.rewiring.layouts import (
+from keras_parewire.initializers.sharding import Placement
+from keras_parewire.rewiring.matrix_view import (
     Axes,
-    Layout,
+    MatrixView,
     check_axes,
-    kernel_layout,
+    matrix_view,
 )
 from keras_parewire.rewiring.seeding import Seed, check_seed, seed_without_draw
-from keras_parewire.rewiring.validation import as_integer, check_finite
+from keras_parewire.rewiring.validation import as_integer
+from keras_parewire.rewiring.values import Tensor
 
 
 # `EinsumDense`, and with it the attention layers, passes its axes only to
 # instances of `VarianceScaling`: through `from_config`, with the initializer's
-# config, its seed and the axes. Nothing else of that class is used here.
+# config, its seed and the axes. Of that class nothing else is used: its scale,
+# mode and distribution stay what they are by default, for code that reads them.
 class InitializerWrapper(keras.initializers.VarianceScaling):
     """An initializer that organizes the weights of a base initializer."""
+
+    # How to read the kernel, if a layer's axes say more than `input_axes`.
+    _view: MatrixView | None = None
 
     def __init__(
         self, base: Any, input_axes: Axes, output_axes: Axes, seed: Seed
     ) -> None:
         axes = check_axes(input_axes, output_axes)
         seed = check_seed(seed)
-        self._resolved = resolve_base(base, seed)
-        if isinstance(self.base, np.ndarray):
-            kernel_layout(self.base.shape, *axes)
-            check_finite(self.base, "base")
+        self.base, self._unseeded = resolve_base(base, seed)
         super().__init__(
-            seed=self._base_seed() if seed is None else seed,
+            seed=self._default_seed() if seed is None else seed,
             input_axes=axes[0],
             output_axes=axes[1],
         )
-        # They would not describe the base.
-        del self.scale, self.mode, self.distribution
         self._given_seed = seed
-        self._complete_base = self._complete()
+        # The seed that the base draws with, which differs from `seed` if the
+        # base was made before, or `seed` is set later.
+        self._base_seed: Any = self.seed
+        if seed is not None:
+            self._base_seed = getattr(self.base, "seed", None)
 
-    @property
-    def base(self) -> Base:
-        """The wrapped initializer, or an array of values."""
-        return self._resolved.base
+    def __call__(
+        self,
+        shape: Sequence[int],
+        dtype: str | None = None,
+        layout: Any = None,
+    ) -> Tensor:
+        view = self._view or matrix_view(
+            shape, self.input_axes, self.output_axes
+        )
+        base = self._complete_base()
+        # Shape inference throws the values away.
+        if _infers_shapes() or 0 in view.kernel_shape:
+            return draw_from_base(base, shape, dtype)
+        placement = Placement(shape, layout)
+        return placement.place(self._organized(base, view, dtype, placement))
 
-    def _base_seed(self) -> int | keras.random.SeedGenerator:
+    def _organized(
+        self,
+        base: Base,
+        view: MatrixView,
+        dtype: str | None,
+        placement: Placement,
+    ) -> Tensor | np.ndarray:
+        """Returns a kernel, in the best form to place it from."""
+        raise NotImplementedError
+
+    def seen_as(self, view: MatrixView, *axes: Sequence[int] | None) -> Self:
+        """Returns a copy for a kernel of a layer whose axes are known.
+
+        Args:
+            view: The view of the kernel, which may have groups.
+            *axes: The input and output axes for a base that scales with fans.
+        """
+        seen = copy.copy(self)
+        seen._view = view
+        seen.input_axes, seen.output_axes = axes
+        if isinstance(self.base, InitializerWrapper):
+            seen.base = self.base.seen_as(view, *axes)
+        return seen
+
+    def _default_seed(self) -> int | keras.random.SeedGenerator:
         """The seed of an initializer that is not given one.
 
         The wrapper never draws a seed, so that a program draws the same seeds
@@ -71,19 +112,16 @@ class InitializerWrapper(keras.initializers.VarianceScaling):
         number = as_integer(seed)
         return seed_without_draw() if number is None else number
 
-    def _complete(self) -> Base:
-        """The base, completed with the seed and the axes that it lacks."""
+    def _complete_base(self) -> Base:
+        """The base, with the seed and the axes that it lacks."""
         base = self.base
-        if self._given_seed is not None and is_unseeded(base):
-            base = replace(base, seed=self.seed)
+        if self._unseeded and self.seed is not self._base_seed:
+            base = reseeded(base, self.seed)
         return with_axes(base, self.input_axes, self.output_axes)
-
-    def _kernel_layout(self, shape: Sequence[int]) -> Layout:
-        return kernel_layout(shape, self.input_axes, self.output_axes)
 
     def get_config(self) -> dict[str, Any]:
         return {
-            "base": serialize_base(self._resolved),
+            "base": serialize_base(self.base, self._unseeded),
             "input_axes": self.input_axes,
             "output_axes": self.output_axes,
             "seed": keras.saving.serialize_keras_object(self._given_seed),
@@ -92,3 +130,8 @@ class InitializerWrapper(keras.initializers.VarianceScaling):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
+
+
+def _infers_shapes() -> bool:
+    with keras.SymbolicScope() as scope:
+        return scope.original_scope is not None

@@ -1,17 +1,20 @@
 """Functions for whole models, which know the axes of every layer's kernels.
 
-The axes of Keras' own layers are in `layer_axes.py`; `kernel_plan.py` decides
-which weights of a model are kernels.
+The axes of Keras' own layers are in `layer_axes.py`; `kernels.py` decides which
+weights of a model are kernels.
 """
 
 from keras_parewire.models.kernel_axes import register_axes
+from keras_parewire.models.model_rewiring import rewire_model
 from keras_parewire.models.reinitialization import reinitialize
-from keras_parewire.models.report import RewireReport
-from keras_parewire.models.rewire import rewire_model, strength_report
+from keras_parewire.models.strength_table import (
+    StrengthReport,
+    strength_report,
+)
 from keras_parewire.models.strip import strip_initializers
 
 __all__ = [
-    "RewireReport",
+    "StrengthReport",
     "register_axes",
     "reinitialize",
     "rewire_model",

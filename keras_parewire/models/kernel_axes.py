@@ -8,12 +8,12 @@ import keras
 
 from keras_parewire.models.layer_axes import (
     AXES_OF_LAYERS,
-    GATES_OF_LAYERS,
     LAYERS_WITHOUT_KERNELS,
     AxesOfLayer,
     KernelAxes,
     Skipped,
 )
+from keras_parewire.models.weights import OwnedWeight
 from keras_parewire.rewiring.validation import as_integer
 
 # The names that layers of other libraries give to vectors they look up or add.
@@ -73,54 +73,37 @@ def register_axes(
     AXES_OF_LAYERS[layer_class] = _checked(function)
 
 
-def find_axes(
-    chain: Sequence[keras.layers.Layer], name: str, per_gate: bool
-) -> KernelAxes | None:
-    """Returns the axes of a weight, or None if it is not a known kernel.
-
-    Args:
-        chain: The layer that owns the weight, the layer that holds that layer,
-            and so on.
-        name: The weight's name.
-        per_gate: Whether each gate of a recurrent kernel is a group.
-    """
-    for layer in chain:
+def find_axes(weight: OwnedWeight) -> KernelAxes | None:
+    """Returns the axes of a weight, or None if it is not a known kernel."""
+    for layer in weight.chain:
         axes_of_layer = _lookup(AXES_OF_LAYERS, layer)
         if axes_of_layer is None:
             continue
         known = axes_of_layer(layer)
-        if name in known:
-            axes = known[name]
-            gates = _lookup(GATES_OF_LAYERS, layer) if per_gate else None
-            return axes._replace(groups=axes.groups * (gates or 1))
-        if layer is chain[0]:
+        for name in weight.names:
+            if name in known:
+                return known[name]
+        if layer is weight.layer:
             return None  # Its other weights are not kernels.
     return None
 
 
-def reason_without_axes(
-    layer: keras.layers.Layer, name: str, rank: int
-) -> Skipped:
-    """Returns why a weight without axes is skipped.
-
-    Args:
-        layer: The layer that owns the weight.
-        name: The weight's name.
-        rank: Its rank.
-    """
+def reason_without_axes(weight: OwnedWeight) -> Skipped:
+    """Returns why a weight without axes is skipped."""
+    layer, names = weight.layer, weight.names
     is_known = _lookup(AXES_OF_LAYERS, layer) is not None
     kind = None if is_known else _lookup(LAYERS_WITHOUT_KERNELS, layer)
     if kind is not None:
         return kind
-    if name == "bias" or (name.endswith("_bias") and not is_known):
+    if "bias" in names or (names[0].endswith("_bias") and not is_known):
         return Skipped.BIAS
-    if name.startswith("lora_"):
+    if names[0].startswith("lora_"):
         return Skipped.LORA
-    if rank < 2:
+    if len(weight.shape) < 2:
         return Skipped.VECTOR
     if is_known:
         return Skipped.NOT_A_KERNEL
-    if _EMBEDDING_NAME.fullmatch(name):
+    if any(map(_EMBEDDING_NAME.fullmatch, names)):
         return Skipped.EMBEDDING
     return Skipped.UNKNOWN_LAYER
 
@@ -144,7 +127,11 @@ def _checked(
                 "A function given to `register_axes` must return a dict from "
                 f"weight names to axes. Received, for {kind}: {known!r}"
             )
-        names = {variable.name for variable in layer.weights}
+        names = {variable.name for variable in layer.weights} | {
+            name
+            for name, value in vars(layer).items()
+            if isinstance(value, keras.Variable)
+        }
         checked = {}
         for name, axes in known.items():
             if name not in names:

@@ -27,6 +27,7 @@ class Skipped(enum.Enum):
     NOT_BUILT = "not built"
     NOT_A_KERNEL = "not a kernel of {layer}"
     UNKNOWN_LAYER = "unknown layer {layer}, see `register_axes`"
+    OTHER_RANK = "of another rank than {layer} has, see `register_axes`"
     QUANTIZED = "quantized to {dtype}"
 
 
@@ -38,6 +39,7 @@ class KernelAxes(NamedTuple):
         output_axes: The axes that number the output neurons. Axes on neither
             side number independent groups.
         groups: How many groups lie one after the other on the last axis.
+        rank: The rank of the kernel that the axes are for; None for any.
         skipped_by_default: Why the kernel is skipped unless `layers` names its
             own layer, or None.
     """
@@ -45,6 +47,7 @@ class KernelAxes(NamedTuple):
     input_axes: Sequence[int]
     output_axes: Sequence[int]
     groups: int = 1
+    rank: int | None = None
     skipped_by_default: Skipped | None = None
 
 
@@ -61,32 +64,45 @@ def einsum_axes(
     groups. Returns None if no letter is summed over or none is new in the
     output.
     """
-    operands, output = layer.equation.replace(" ", "").split("->")
-    inputs, kernel = operands.split(",")
-    kernel = kernel.replace("...", "")
+    inputs, kernel, output = _operands(layer)
     summed = [i for i, letter in enumerate(kernel) if letter not in output]
     new = [i for i, letter in enumerate(kernel) if letter not in inputs]
     return (summed, new) if summed and new else None
 
 
+def _operands(layer: layers.EinsumDense) -> tuple[str, str, str]:
+    """Returns the letters of the inputs, the kernel and the outputs."""
+    operands, output = layer.equation.replace(" ", "").split("->")
+    inputs, kernel = operands.split(",")
+    return inputs, kernel.replace("...", ""), output
+
+
 def _einsum(layer: layers.EinsumDense) -> dict[str, KernelAxes]:
-    axes = einsum_axes(layer)
-    return {"kernel": KernelAxes(*axes)} if axes else {}
+    axes, rank = einsum_axes(layer), len(_operands(layer)[1])
+    return {"kernel": KernelAxes(*axes, rank=rank)} if axes else {}
+
+
+def _last_axis(rank: int, groups: int = 1) -> KernelAxes:
+    """Returns the axes of a kernel `(..., in, out)`."""
+    return KernelAxes(range(rank - 1), [-1], groups, rank)
 
 
 def _conv(rank: int) -> AxesOfLayer:
-    return lambda layer: {
-        "kernel": KernelAxes(range(rank + 1), [-1], layer.groups)
-    }
+    return lambda layer: {"kernel": _last_axis(rank + 2, layer.groups)}
 
 
 def _conv_transpose(rank: int) -> AxesOfLayer:
-    axes = {"kernel": KernelAxes([*range(rank), -1], [-2])}
+    axes = {"kernel": KernelAxes([*range(rank), -1], [-2], rank=rank + 2)}
     return lambda layer: axes
 
 
 def _depthwise_axes(rank: int) -> KernelAxes:
-    return KernelAxes(range(rank), [-1], skipped_by_default=Skipped.DEPTHWISE)
+    return KernelAxes(
+        range(rank),
+        [-1],
+        rank=rank + 2,
+        skipped_by_default=Skipped.DEPTHWISE,
+    )
 
 
 def _depthwise(rank: int) -> AxesOfLayer:
@@ -97,29 +113,29 @@ def _depthwise(rank: int) -> AxesOfLayer:
 def _separable(rank: int) -> AxesOfLayer:
     axes = {
         "depthwise_kernel": _depthwise_axes(rank),
-        "pointwise_kernel": KernelAxes(range(rank + 1), [-1]),
+        "pointwise_kernel": _last_axis(rank + 2),
     }
     return lambda layer: axes
 
 
 def _recurrent(rank: int) -> AxesOfLayer:
-    axes = KernelAxes(range(rank + 1), [-1])
+    axes = _last_axis(rank + 2)
     return lambda layer: {"kernel": axes, "recurrent_kernel": axes}
 
 
 def _embedding(layer: layers.Embedding) -> dict[str, KernelAxes]:
     return {
         # No neuron sums over the tokens: they are looked up one at a time.
-        "embeddings": KernelAxes(
-            [0], [1], skipped_by_default=Skipped.EMBEDDING
+        "embeddings": _last_axis(2)._replace(
+            skipped_by_default=Skipped.EMBEDDING
         ),
         # The untied output projection of a `ReversibleEmbedding` does sum.
-        "reverse_embeddings": KernelAxes([0], [1]),
+        "reverse_embeddings": _last_axis(2),
     }
 
 
 AXES_OF_LAYERS: dict[type, AxesOfLayer] = {
-    layers.Dense: lambda layer: {"kernel": KernelAxes([0], [1])},
+    layers.Dense: lambda layer: {"kernel": _last_axis(2)},
     layers.EinsumDense: _einsum,
     layers.Embedding: _embedding,
     layers.SimpleRNNCell: _recurrent(0),
@@ -142,15 +158,6 @@ AXES_OF_LAYERS: dict[type, AxesOfLayer] = {
 }
 if hasattr(layers, "TernaryDense"):  # New in Keras 3.16.
     AXES_OF_LAYERS[layers.TernaryDense] = AXES_OF_LAYERS[layers.Dense]
-
-# How many gates share a kernel, each a block of its last axis.
-GATES_OF_LAYERS: dict[type, int] = {
-    layers.LSTMCell: 4,
-    layers.GRUCell: 3,
-    layers.ConvLSTM1D: 4,
-    layers.ConvLSTM2D: 4,
-    layers.ConvLSTM3D: 4,
-}
 
 # Layers whose weights of rank 2 or more are not kernels.
 LAYERS_WITHOUT_KERNELS: dict[type, Skipped] = {

@@ -1,38 +1,36 @@
-"""The optimizers of a model, and what they know of its weights."""
+"""The optimizers of a model: whether they have trained, and their new state."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import keras
 from keras import ops
 
 from keras_parewire.models.weights import Update, instances_in, walk
-from keras_parewire.rewiring.validation import (
-    Tensor,
-    concrete_values,
-    known_values,
-)
-
-# An optimizer's variable, and the weight whose values it holds.
-Copy = tuple[keras.Variable, keras.Variable]
+from keras_parewire.rewiring.values import known_values
 
 
 def optimizers_of(
     model: keras.Model | keras.layers.Layer,
 ) -> list[keras.optimizers.Optimizer]:
     """Lists the optimizers in the attributes of a model and its layers."""
-    found = {
+    optimizers = {
         id(optimizer): optimizer
         for layer in walk(model)
         for optimizer in instances_in(
             vars(layer).values(), keras.optimizers.Optimizer
         )
     }
-    return list(found.values())
+    return list(optimizers.values())
+
+
+def steps_of(optimizer: keras.optimizers.Optimizer) -> int:
+    """Returns how many steps an optimizer has taken."""
+    return int(ops.convert_to_numpy(optimizer.iterations))
 
 
 def check_no_steps(model: keras.Model | keras.layers.Layer) -> None:
     """Checks that no optimizer has taken a step, which would be lost."""
-    steps = sum(map(_steps, optimizers_of(model)))
+    steps = sum(map(steps_of, optimizers_of(model)))
     if steps:
         raise ValueError(
             "The weights of `model` must not have been trained, since it would "
@@ -43,42 +41,21 @@ def check_no_steps(model: keras.Model | keras.layers.Layer) -> None:
         )
 
 
-def find_copies(model: keras.Model | keras.layers.Layer) -> list[Copy]:
-    """Lists the variables of optimizers that are copies of weights.
+def new_state(
+    model: keras.Model | keras.layers.Layer, *, keep_trained: bool = False
+) -> Iterator[Update]:
+    """Yields the updates that make the optimizers of a model new.
 
-    A schedule-free optimizer makes them when it is built, and in its first step
-    returns the weights to them.
-    """
-    copies: list[Copy] = []
-    for optimizer in optimizers_of(model):
-        if not optimizer.built or _steps(optimizer):
-            continue  # There is no copy yet, or it has been trained.
-        weights = list(model.trainable_variables)
-        for variable in optimizer.variables:
-            # The variables of other optimizers start at 0.
-            if not _holds(ops.any(ops.not_equal(variable, 0))):
-                continue
-            weight = next((w for w in weights if _is_copy(variable, w)), None)
-            if weight is not None:
-                copies.append((variable, weight))
-                # Equal weights have copies in the same order.
-                weights = [w for w in weights if w is not weight]
-    return copies
+    Only the learning rate stays. A schedule-free optimizer holds copies of the
+    weights and returns to them in its first step, so the new state depends on
+    the weights at the moment when it is asked for.
 
-
-def renewed(copies: Iterable[Copy]) -> Iterator[Update]:
-    """Yields the update of each variable to the other one's present values."""
-    for variable, other in copies:
-        yield variable, known_values(other)
-
-
-def new_state(model: keras.Model | keras.layers.Layer) -> Iterator[Update]:
-    """Yields the updates that make all optimizers new.
-
-    Their state may depend on the weights at the moment when it is asked for.
+    Args:
+        model: The model.
+        keep_trained: Whether to leave optimizers that have taken a step alone.
     """
     for optimizer in optimizers_of(model):
-        if optimizer.built:
+        if optimizer.built and not (keep_trained and steps_of(optimizer)):
             yield from _new_state(optimizer, model)
 
 
@@ -86,36 +63,16 @@ def _new_state(
     optimizer: keras.optimizers.Optimizer,
     model: keras.Model | keras.layers.Layer,
 ) -> Iterator[Update]:
-    # The model's own optimizer may train only some of its layers.
+    # The model's own optimizer may train only some of its layers. One that fits
+    # none of them trains other weights, and is left alone.
     for layer in walk(model):
-        # The config holds the current learning rate, so the clone keeps it.
         clone = type(optimizer).from_config(optimizer.get_config())
         clone.build(layer.trainable_variables)
-        if [v.shape for v in clone.variables] == [
-            v.shape for v in optimizer.variables
-        ]:
-            pairs = zip(optimizer.variables, clone.variables, strict=True)
-            yield from renewed(pairs)
+        pairs = list(zip(optimizer.variables, clone.variables, strict=False))
+        if len(clone.variables) == len(optimizer.variables) and all(
+            one.shape == other.shape for one, other in pairs
+        ):
+            for variable, new in pairs:
+                if variable is not optimizer.learning_rate:
+                    yield variable, known_values(new)
             return
-    raise ValueError(
-        "An optimizer must have been built for the trainable weights of the "
-        "model, or of one layer in it, for its state to be reset. Received: "
-        f"optimizer={optimizer.name!r} with {len(optimizer.variables)} "
-        "variables, which fit neither. Compile the model again"
-    )
-
-
-def _steps(optimizer: keras.optimizers.Optimizer) -> int:
-    return int(ops.convert_to_numpy(optimizer.iterations))
-
-
-def _is_copy(variable: keras.Variable, weight: keras.Variable) -> bool:
-    return (
-        variable.shape == weight.shape
-        and variable.dtype == weight.dtype
-        and _holds(ops.all(ops.equal(variable, weight)))
-    )
-
-
-def _holds(condition: Tensor) -> bool:
-    return bool(concrete_values(condition))

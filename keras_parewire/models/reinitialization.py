@@ -1,238 +1,202 @@
-"""New weights for a whole model, drawn by its own initializers."""
+"""New weights for a whole model, drawn by initializers."""
 
 import itertools
-from collections.abc import Callable
-from typing import Any
+import math
 
 import keras
 import numpy as np
 
 from keras_parewire.initializers.bases import (
-    BaseConfig,
-    ResolvedBase,
-    has_seed,
+    Base,
+    InitializerLike,
+    draw_from_base,
     resolve_base,
-    serialize_base,
+    with_axes,
 )
-from keras_parewire.models.optimizers import find_copies, new_state, renewed
-from keras_parewire.models.selection import Selection, selector
+from keras_parewire.initializers.reseeding import with_new_seeds
+from keras_parewire.initializers.wrapper import InitializerWrapper
+from keras_parewire.models.kernels import (
+    ClassifiedWeight,
+    classify_weights,
+    warn_if_unknown,
+)
+from keras_parewire.models.layer_axes import einsum_axes
+from keras_parewire.models.optimizers import new_state
+from keras_parewire.models.recreation import recreate, seeds_of
+from keras_parewire.models.selection import Selection
+from keras_parewire.models.strength_table import (
+    ReportRow,
+    StrengthReport,
+    kernel_row,
+    skipped_row,
+    unbuilt_rows,
+)
 from keras_parewire.models.weights import (
     OwnedWeight,
+    Stream,
     Update,
     assign_all,
-    owned_weights,
 )
-from keras_parewire.rewiring.seeding import (
-    Seed,
-    Stream,
-    check_seed,
-    derive_seed,
-    integer_seed,
-)
-from keras_parewire.rewiring.validation import known_values
-
-NextSeed = Callable[[], int]
+from keras_parewire.rewiring.matrix_view import MatrixView
+from keras_parewire.rewiring.seeding import Seed, check_seed, integer_seed
+from keras_parewire.rewiring.strengths import view_variance
+from keras_parewire.rewiring.values import finite_values
 
 
 def reinitialize(
     model: keras.Model | keras.layers.Layer,
     *,
-    seed: Seed = None,
+    kernel_initializer: InitializerLike | None = None,
     layers: Selection = None,
-) -> None:
-    """Redraws every weight of a built model from its own initializer.
+    seed: Seed = None,
+) -> StrengthReport | None:
+    """Redraws every weight of a built model.
 
     All weights change in place, as if the model had just been built: kernels,
-    biases, normalization statistics and all others. Compiled functions stay
-    compiled and see the new weights at once. The model's optimizers lose their
-    state (step count and slots, but not the learning rate), so that the next
-    training is that of a new model. Layers with an `adapt` method keep what
-    they have measured, and random layers such as dropout keep the states of
-    their seeds. If an error is raised, nothing changes.
+    biases, normalization statistics and all others, each drawn by its own
+    initializer. With `kernel_initializer`, it draws the kernels instead.
 
-    Example:
+    Compiled functions stay compiled and see the new weights at once. The
+    model's optimizers lose their state (step count and slots, but not the
+    learning rate), so that the next training is that of a new model. What a
+    layer's `adapt` method has measured stays, and random layers such as dropout
+    keep the states of their seeds. If an error is raised, nothing changes.
+
+    Examples:
 
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    >>> # An ensemble of networks that start from different weights:
     >>> ensemble = []
     >>> for member in range(3):
     ...     reinitialize(model, seed=member)
     ...     ensemble.append(model.get_weights())  # After `model.fit`.
 
+    >>> # Other initial kernels for a model that somebody else has written:
+    >>> report = reinitialize(
+    ...     model, kernel_initializer=PARewired("he_normal"), seed=0
+    ... )
+
     Args:
         model: Built Keras model or layer.
+        kernel_initializer: None, or anything that `PARewired` takes as its
+            base: every kernel that `rewire_model` would rewire is drawn from
+            it, along the true axes of its layer, and each with a seed of its
+            own. With the same `seed`, `PARewired(base)` starts from the very
+            values that `base` gives. Defaults to None.
+        layers: Which layers to reinitialize; see `rewire_model`. Unless it is
+            None, optimizers that have trained keep their state.
         seed: An integer, a `keras.random.SeedGenerator`, or None for a random
-            one. It replaces the seeds of all initializers: each layer's own is
+            one. It replaces the seeds of all initializers: each weight's own is
             derived from it, see `rewire_model`. It does not reach layers that
             draw without a seed from their config, or outside of `add_weight`:
             those draw from Python's global random state, as when they are
             built.
-        layers: Which layers to reinitialize; see `rewire_model`. Unless it is
-            None, the optimizers keep their state.
+
+    Returns:
+        With `kernel_initializer`, a `StrengthReport` with a row for each weight
+        of the model, which says which ones it has not drawn and why. None
+        otherwise.
 
     Raises:
         ValueError: If the model has not been built or has no values, a layer is
             quantized, or neither a layer nor any layer that holds it can be
             re-created from its config.
         TypeError: If an argument is of the wrong type.
+
+    Warns:
+        UserWarning: If `kernel_initializer` draws nothing, since the layers of
+            the model are unknown.
     """
     seed = check_seed(seed)
-    weights = owned_weights(model)
-    select = selector(model, layers)
+    if kernel_initializer is not None:
+        kernel_initializer, _ = resolve_base(kernel_initializer, 0)
+    classified = classify_weights(model, layers)
+    if kernel_initializer is not None:
+        warn_if_unknown(classified, stacklevel=2)
     number = integer_seed(seed)
-    by_owner: dict[int, list[OwnedWeight]] = {}
-    for weight in weights:
-        by_owner.setdefault(id(weight.layer), []).append(weight)
-    updates: list[Update] = []
+    by_owner: dict[int, list[ClassifiedWeight]] = {}
+    for item in classified:
+        by_owner.setdefault(id(item.weight.layer), []).append(item)
+    new: dict[int, np.ndarray] = {}
     for owned in by_owner.values():
-        selected = [weight for weight in owned if select(weight)[0]]
-        # A layer with `adapt` measured its weights; nothing drew them.
-        if selected and not hasattr(owned[0].layer, "adapt"):
-            _check_not_quantized(owned[0].layer)
-            drawn = _draw_again(
-                owned[0].chain, owned[0].seed(number, Stream.REINITIALIZATION)
-            )
-            updates += [(w.variable, drawn[id(w.variable)]) for w in selected]
-    state = new_state(model) if layers is None else renewed(find_copies(model))
-    # The state of an optimizer may depend on the new weights.
-    assign_all(itertools.chain(updates, state))
-
-
-def _draw_again(
-    chain: tuple[keras.layers.Layer, ...], seed: int
-) -> dict[int, np.ndarray]:
-    """Returns new values of a layer's weights, by the ids of the variables.
-
-    Some layers cannot be re-created from their own config, but only as part of
-    the layer that holds them. That layer is then re-created for each of them,
-    since they may share a seed in its config.
-    """
-    errors = []
-    for layer in chain:
-        try:
-            return _recreate(layer, seed)
-        except ValueError as error:
-            errors.append(error)
-    raise errors[0]
-
-
-def _recreate(layer: keras.layers.Layer, seed: int) -> dict[int, np.ndarray]:
-    """Re-creates a layer with other seeds; returns its weights' values."""
-    try:
-        config = _with_new_seeds(layer.get_config(), _seeds(seed, 0))
-        clone = _seeded_class(type(layer), seed).from_config(config)
-        # Keras' default `build` could do nothing but warn.
-        if type(layer).build is not keras.layers.Layer.build:
-            clone.build_from_config(layer.get_build_config())
-    except Exception as error:
-        raise ValueError(
-            "To be reinitialized, a layer must be one that can be re-created "
-            f"from its config. Received: layer {layer.name!r} of type "
-            f"{type(layer).__name__}, which raises {error}"
-        ) from error
-    pairs = list(zip(layer.weights, clone.weights, strict=False))
-    if len(clone.weights) != len(layer.weights) or any(
-        (old.name, old.shape) != (new.name, new.shape) for old, new in pairs
-    ):
-        raise ValueError(
-            "To be reinitialized, a layer must have the same weights when it "
-            "is re-created from its config; build its sublayers in its "
-            f"`build`. Received: layer {layer.name!r} of type "
-            f"{type(layer).__name__} with weights "
-            f"{[v.name for v in layer.weights]}, which has "
-            f"{[v.name for v in clone.weights]} when re-created"
+        first = owned[0].weight
+        chosen = [item for item in owned if _is_drawn(item)]
+        if not chosen:
+            continue
+        _check_not_quantized(first.layer)
+        layer_seed = first.seed(number, Stream.REINITIALIZATION)
+        recreated = recreate(first.chain, layer_seed)
+        for item in chosen:
+            variable = item.weight.variable
+            values, stream = recreated[id(variable)]
+            if kernel_initializer is not None and item.view is not None:
+                next_seed = (
+                    seeds_of(item.weight.seed(number, Stream.BASE), 0)
+                    if stream is None
+                    else seeds_of(layer_seed, stream)
+                )
+                seeded = with_new_seeds(kernel_initializer, next_seed)
+                values = _draw(seeded, item.weight, item.view)
+            new[id(variable)] = values
+    report = None
+    if kernel_initializer is not None:
+        report = StrengthReport(
+            (*(_row(item, new) for item in classified), *unbuilt_rows(model)),
+            number,
         )
-    return {id(old): known_values(new) for old, new in pairs}
+    updates: list[Update] = [
+        (item.weight.variable, new[id(item.weight.variable)])
+        for item in classified
+        if id(item.weight.variable) in new
+    ]
+    # The state of an optimizer may depend on the new weights.
+    state = new_state(model, keep_trained=layers is not None)
+    assign_all(itertools.chain(updates, state))
+    return report
 
 
-def _seeded_class(
-    layer_class: type[keras.layers.Layer], seed: int
-) -> type[keras.layers.Layer]:
-    """Returns a subclass whose weights are drawn with seeds from `seed`.
-
-    A layer's config cannot seed all its weights: its code may fix initializers,
-    or clone one of them for several weights.
-    """
-    streams = itertools.count(1)
-
-    class Seeded(layer_class):
-        def add_weight(
-            self, *args: Any, initializer: Any = None, **kwargs: Any
-        ) -> keras.Variable:
-            next_seed = _seeds(seed, next(streams))
-            if len(args) > 1:
-                shape, positional, *others = args
-                args = shape, _seeded(positional, next_seed), *others
-            elif initializer is None and keras.backend.is_float_dtype(
-                kwargs.get("dtype") or self.variable_dtype
-            ):
-                # Keras' own default.
-                initializer = _seeded("glorot_uniform", next_seed)
-            else:
-                initializer = _seeded(initializer, next_seed)
-            return super().add_weight(*args, initializer=initializer, **kwargs)
-
-    Seeded.__name__ = layer_class.__name__
-    Seeded.__qualname__ = layer_class.__qualname__
-    Seeded.__module__ = layer_class.__module__
-    return Seeded
+def _is_drawn(item: ClassifiedWeight) -> bool:
+    # `adapt` measures what does not train, and nothing has drawn that.
+    measured = callable(getattr(item.weight.layer, "adapt", None))
+    return item.selected and (item.weight.variable.trainable or not measured)
 
 
-def _seeds(seed: int, stream: int) -> NextSeed:
-    numbers = itertools.count()
-    return lambda: derive_seed(seed, stream, next(numbers))
+def _draw(
+    initializer: Base, weight: OwnedWeight, view: MatrixView
+) -> np.ndarray:
+    """Draws a kernel as Keras would for the weight's layer."""
+    axes: tuple[list[int] | None, list[int] | None] = None, None
+    if isinstance(weight.layer, keras.layers.EinsumDense):
+        known = einsum_axes(weight.layer)
+        if known is not None:
+            # Keras counts a batch letter among the outputs.
+            others = [i for i in range(len(weight.shape)) if i not in known[0]]
+            axes = known[0], others
+    if isinstance(initializer, InitializerWrapper):
+        initializer = initializer.seen_as(view, *axes)
+    else:
+        initializer = with_axes(initializer, *axes)
+    drawn = draw_from_base(initializer, weight.shape, weight.dtype)
+    values = finite_values(drawn, weight.variable.path)
+    if values is None:
+        raise ValueError(
+            "`kernel_initializer` must draw values, but it is being traced. "
+            f"Received: kernel_initializer={initializer!r}"
+        )
+    return values
 
 
-def _seeded(initializer: Any, next_seed: NextSeed) -> Any:
-    """Returns an initializer with other seeds, if it has any."""
-    if isinstance(initializer, str | dict | type):
-        try:
-            # A seed given here keeps Keras from drawing one.
-            initializer = resolve_base(initializer, next_seed()).base
-        except ValueError:
-            return initializer  # Keras raises a better error.
-    if not isinstance(initializer, keras.initializers.Initializer):
-        return initializer
-    config = initializer.get_config()
-    changed = _with_new_seeds(config, next_seed)
-    if changed is config:
-        return initializer
-    return type(initializer).from_config(changed)
-
-
-def _with_new_seeds(config: Any, next_seed: NextSeed) -> Any:
-    """Returns a config with other seeds, or the same one if it has none."""
-    if isinstance(config, BaseConfig):
-        base = _seeded(config.resolved.base, next_seed)
-        return serialize_base(ResolvedBase(base))
-    if isinstance(config, keras.initializers.Initializer):
-        return _seeded(config, next_seed)
-    if isinstance(config, dict):
-        changed = {
-            key: _new_entry(key, value, next_seed)
-            for key, value in config.items()
-        }
-        same = all(changed[key] is config[key] for key in config)
-        return config if same else changed
-    if type(config) in (list, tuple):
-        items = [_with_new_seeds(value, next_seed) for value in config]
-        same = all(new is old for new, old in zip(items, config, strict=True))
-        return config if same else type(config)(items)
-    return config
-
-
-def _new_entry(key: Any, value: Any, next_seed: NextSeed) -> Any:
-    if key == "seed":
-        if value is None or type(value) is int:
-            return next_seed()
-        if isinstance(value, keras.random.SeedGenerator):
-            return keras.random.SeedGenerator(next_seed())
-    if isinstance(value, str) and str(key).endswith("initializer"):
-        # The name of an initializer, which Keras would give a random seed.
-        made = _seeded(value, next_seed)
-        if has_seed(made):
-            return keras.saving.serialize_keras_object(made)
-        return value
-    return _with_new_seeds(value, next_seed)
+def _row(item: ClassifiedWeight, new: dict[int, np.ndarray]) -> ReportRow:
+    if item.view is None:
+        return skipped_row(item)
+    before = item.weight.values()
+    after = new[id(item.weight.variable)]
+    finite = np.isfinite(before).all()
+    return kernel_row(
+        item,
+        view_variance(before, item.view) if finite else math.nan,
+        view_variance(after, item.view),
+    )
 
 
 def _check_not_quantized(layer: keras.layers.Layer) -> None:

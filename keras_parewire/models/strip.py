@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_parewire.initializers.wrapper import InitializerWrapper
 from keras_parewire.models.weights import check_layer, walk
@@ -62,8 +61,6 @@ def _set_all(
 def _innermost(initializer: Any) -> Any:
     while isinstance(initializer, InitializerWrapper):
         initializer = initializer.base
-    if isinstance(initializer, np.ndarray):
-        return keras.initializers.Constant(initializer)
     return initializer
 
 

@@ -4,6 +4,7 @@ Keras' own walk over all layers is private. This one follows the attributes of
 each layer and considers only the model's weights.
 """
 
+import enum
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,16 +14,20 @@ import keras
 import numpy as np
 
 from keras_parewire.rewiring.seeding import derive_seed
-from keras_parewire.rewiring.validation import (
-    Tensor,
-    check_finite,
-    known_values,
-)
+from keras_parewire.rewiring.values import Tensor, check_finite, known_values
 
 _CONTAINERS = (dict, list, tuple)
 
 # A variable and its new values.
 Update = tuple[keras.Variable, Tensor]
+
+
+class Stream(enum.IntEnum):
+    """What the random numbers of one weight are for."""
+
+    REWIRING = 0
+    BASE = 1
+    REINITIALIZATION = 2
 
 
 class OwnedWeight(NamedTuple):
@@ -45,6 +50,13 @@ class OwnedWeight(NamedTuple):
         return self.chain[0]
 
     @property
+    def names(self) -> list[str]:
+        """The variable's name, then what its layer calls it."""
+        attributes = vars(self.layer).items()
+        called = [k for k, v in attributes if v is self.variable]
+        return [self.variable.name, *(name.lstrip("_") for name in called)]
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The weight's shape."""
         return tuple(self.variable.shape)
@@ -62,13 +74,24 @@ class OwnedWeight(NamedTuple):
             "float8" in self.dtype
         )
 
-    def seed(self, seed: int, purpose: int) -> int:
+    def seed(self, seed: int, purpose: Stream) -> int:
         """The weight's own seed for one purpose, from the model's seed."""
         return derive_seed(seed, *self.stream, purpose)
 
     def values(self) -> np.ndarray:
         """The weight's values, which must be known."""
         return known_values(self.variable)
+
+    def placed(self, values: np.ndarray) -> Tensor:
+        """New values on the devices of the weight.
+
+        Under a distribution, a process then holds only its own shards.
+        """
+        distribution = keras.distribution.distribution()
+        if distribution is None:
+            return values
+        layout = distribution.get_variable_layout(self.variable)
+        return keras.distribution.distribute_tensor(values, layout)
 
     def finite_values(self) -> np.ndarray:
         """The weight's values, which must be known and finite."""
@@ -116,23 +139,56 @@ def owned_weights(
     check_model(model)
     owners: dict[int, tuple[keras.layers.Layer, ...]] = {}
     for chain in chains(model):
-        inner = {id(v) for part in sublayers(chain[0]) for v in part.weights}
-        for variable in chain[0].weights:
-            if id(variable) not in inner:
-                owners.setdefault(id(variable), chain)
-    # Names that the user chose identify the weights in any order of their
-    # layers. Keras' automatic names end in a number that differs whenever the
-    # same program builds the same model again, so that number is left out.
+        layer = chain[0]
+        inner = {id(v) for part in sublayers(layer) for v in part.weights}
+        for variable in layer.weights:
+            if id(variable) in inner:
+                continue
+            # A layer may hold a weight that another one has made.
+            if id(variable) not in owners or _has_made(layer, variable):
+                owners[id(variable)] = chain
     seen: Counter[str] = Counter()
     weights = []
     for variable in model.weights:
         chain = owners[id(variable)]
-        names = [re.sub(r"_[0-9]+$", "", layer.name) for layer in chain[:-1]]
-        name = "/".join([*reversed(names), variable.name])
+        name = _name_in_any_process(chain, variable)
         stream = int.from_bytes(name.encode(), "big"), seen[name]
         seen[name] += 1
         weights.append(OwnedWeight(variable, chain, stream))
     return weights
+
+
+def _has_made(layer: keras.layers.Layer, variable: keras.Variable) -> bool:
+    """Whether a variable's path says that the layer has made it."""
+    return bool(variable.path.split("/")[-2:-1] == [layer.name])
+
+
+def _name_in_any_process(
+    chain: tuple[keras.layers.Layer, ...], variable: keras.Variable
+) -> str:
+    """Returns a name that the same program gives the weight whenever it runs.
+
+    Names that the user chose identify the weights in any order of their layers.
+    Keras' automatic names end in a number that counts what the process has made
+    before, so that number is left out, also where a name contains another one.
+    """
+    automatic = re.compile(r"_[0-9]+$")
+    names: list[str] = []
+    numbered: list[str] = []
+    for layer in reversed(chain):
+        names.append(automatic.sub("", _without(numbered, layer.name)))
+        if automatic.search(layer.name):
+            numbered.append(layer.name)
+    name = re.sub(r"^variable_[0-9]+$", "variable", variable.name)
+    return "/".join([*names[1:], _without(numbered, name)])
+
+
+def _without(numbered: list[str], name: str) -> str:
+    """Replaces numbered names of layers in a longer name by their stems."""
+    for whole in numbered:
+        if name != whole:
+            name = name.replace(whole, whole.rpartition("_")[0])
+    return name
 
 
 def unbuilt_layers(

@@ -24,16 +24,14 @@ from typing import TypeAlias
 import numpy as np
 from keras import ops
 
-from keras_parewire.rewiring.philox import philox_array, philox_tensor
-from keras_parewire.rewiring.validation import Tensor
+from keras_parewire.rewiring.attachment import noise_power
+from keras_parewire.rewiring.philox import host_bits, traced_bits
+from keras_parewire.rewiring.values import Tensor
 
 # Draws `count` samples of a pass, from number `first` on: `draw(first, count)`.
-Draw: TypeAlias = Callable[[int, int], np.ndarray]
+HostDraw: TypeAlias = Callable[[int, int], np.ndarray]
 # The same in blocks of eight samples, the first one an int32 tensor.
 TracedDraw: TypeAlias = Callable[[Tensor, int], Tensor]
-
-# Below this exponent `E ** (1 / exponent)` would not fit into a float32.
-LEAST_EXACT_EXPONENT = 0.25
 
 # The float32s from 1 to 2**31 have 32 exponents, 127 to 158, which differ in
 # their lower five bits. A cell is numbered by its side, these bits and the
@@ -55,7 +53,7 @@ _LARGEST_CHUNK = 2**17
 
 def host_noise(
     key: Sequence[int], exponent: float, group: int = 0
-) -> tuple[Draw, Draw]:
+) -> tuple[HostDraw, HostDraw]:
     """Returns functions that draw the noise of a matrix, one for each pass.
 
     At exponent 1, two samples are equal with probability 2.5e-8: 53 pairs in a
@@ -68,10 +66,10 @@ def host_noise(
         exponent: Exponent of the attachment probability.
         group: Number of the matrix in the kernel.
     """
-    table = _table(_power(exponent))
+    table = _table(noise_power(exponent))
 
     def draw(visits: int, first: int, count: int) -> np.ndarray:
-        bits = philox_array(key, (visits, group), first, count)
+        bits = host_bits(key, (visits, group), first, count)
         return _samples(bits, table)
 
     return functools.partial(draw, 0), functools.partial(draw, 1)
@@ -87,18 +85,14 @@ def traced_noise(
         exponent: Exponent of the attachment probability.
         group: Number of the matrix in the kernel.
     """
-    table = ops.convert_to_tensor(_table(_power(exponent)))
+    table = ops.convert_to_tensor(_table(noise_power(exponent)))
 
     def draw(visits: int, first: Tensor, count: int) -> Tensor:
         blocks = first + ops.arange(count, dtype="int32")
-        bits = philox_tensor(key, (visits, group), blocks)
+        bits = traced_bits(key, (visits, group), blocks)
         return ops.reshape(_traced_samples(bits, table), (-1,))
 
     return functools.partial(draw, 0), functools.partial(draw, 1)
-
-
-def _power(exponent: float) -> float:
-    return 1.0 / exponent if exponent >= LEAST_EXACT_EXPONENT else 1.0
 
 
 @functools.lru_cache(maxsize=8)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from keras import ops
 
-from keras_parewire.rewiring.validation import Tensor
+from keras_parewire.rewiring.values import Tensor
 
 # How many 32-bit integers there are in a block.
 BLOCK = 8
@@ -35,7 +35,7 @@ _WORD, _HALF = np.dtype("<u8"), np.dtype("<i4")
 Word = tuple[Tensor, Tensor]
 
 
-def philox_array(
+def host_bits(
     key: Sequence[int], stream: tuple[int, int], first: int, count: int
 ) -> np.ndarray:
     """Returns `count` random int32s of a stream, from number `first` on.
@@ -57,7 +57,7 @@ def philox_array(
     return words.view(_HALF)[skipped : skipped + count]
 
 
-def philox_tensor(
+def traced_bits(
     key: Sequence[Tensor], stream: tuple[Tensor, Tensor], blocks: Tensor
 ) -> Tensor:
     """Returns the random int32s of several blocks.

@@ -7,30 +7,18 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_parewire.rewiring import numpy_engine, ops_engine
-from keras_parewire.rewiring.layouts import Axes, Layout, kernel_layout
+from keras_parewire.rewiring import host_engine, traced_engine
+from keras_parewire.rewiring.matrix_view import Axes, MatrixView, matrix_view
 from keras_parewire.rewiring.noise import host_noise, traced_noise
-from keras_parewire.rewiring.seeding import (
-    Seed,
-    check_seed,
-    noise_key,
-)
-from keras_parewire.rewiring.threads import thread_count
-from keras_parewire.rewiring.validation import (
-    Tensor,
-    as_tensor,
-    check_count,
-    check_exponent,
-    check_float,
-    finite_values,
-)
+from keras_parewire.rewiring.seeding import Seed, check_seed, noise_key
+from keras_parewire.rewiring.validation import check_exponent, check_float
+from keras_parewire.rewiring.values import Tensor, as_tensor, finite_values
 
 
 def rewire(
     kernel: Tensor,
     *,
     exponent: float = 1.0,
-    block_size: int = 1,
     input_axes: Axes = None,
     output_axes: Axes = None,
     seed: Seed = None,
@@ -55,8 +43,6 @@ def rewire(
             is the paper's rule, 0 a shuffle that ignores the strengths,
             `float("inf")` greedy by strength. Each pass leaves its first row as
             it is, so the very first weight never moves. Defaults to 1.
-        block_size: Integer, 1 or more. How many neurons share one snapshot of
-            the strengths. Defaults to 1, the paper's rule.
         input_axes: List of integers, the axes that number the input neurons.
         output_axes: List of integers, the axes that number the output neurons.
         seed: An integer, a `keras.random.SeedGenerator`, or None for a new
@@ -78,20 +64,17 @@ def rewire(
     - [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
     """
     exponent = check_exponent(exponent)
-    block_size = check_count(block_size, "block_size")
     seed = check_seed(seed)
     kernel = as_tensor(kernel, "kernel")
     check_float(kernel.dtype)
-    layout = kernel_layout(kernel.shape, input_axes, output_axes)
-    return rewire_kernel(kernel, layout, exponent, block_size, noise_key(seed))
+    view = matrix_view(kernel.shape, input_axes, output_axes)
+    if 0 in view.kernel_shape:
+        return kernel
+    return rewire_kernel(kernel, view, exponent, noise_key(seed))
 
 
 def rewire_kernel(
-    kernel: Tensor,
-    layout: Layout,
-    exponent: float,
-    block_size: int,
-    key: Sequence[Any],
+    kernel: Tensor, view: MatrixView, exponent: float, key: Sequence[Any]
 ) -> Tensor:
     """Chooses the engine and rewires each group of a kernel.
 
@@ -104,64 +87,46 @@ def rewire_kernel(
         return kernel  # PyTorch's placeholders have no values to rearrange.
     values = finite_values(kernel)
     if values is None or not all(isinstance(part, int) for part in key):
-        return _rewire_traced(kernel, layout, exponent, block_size, key)
-    values = rewire_values(
-        values, layout, exponent, block_size, key, thread_count()
-    )
+        return _traced_rewire(kernel, view, exponent, key)
+    values = host_rewire(values, view, exponent, key)
     if isinstance(kernel, np.ndarray):
         return values
     dtype = keras.backend.standardize_dtype(kernel.dtype)
     return ops.convert_to_tensor(values, dtype)
 
 
-def rewire_values(
-    values: np.ndarray,
-    layout: Layout,
-    exponent: float,
-    block_size: int,
-    key: Sequence[int],
-    threads: int,
+def host_rewire(
+    values: np.ndarray, view: MatrixView, exponent: float, key: Sequence[int]
 ) -> np.ndarray:
     """Rewires each group of an array, which must be finite."""
     # One name throughout, so that no copy of a large kernel outlives its use.
-    values = layout.to_stack(values, np)
+    values = view.to_stack(values, np)
     values = _stacked(
         [
-            numpy_engine.rewire_matrix(
-                matrix,
-                host_noise(key, exponent, group),
-                exponent,
-                block_size,
-                threads,
+            host_engine.rewire_matrix(
+                matrix, host_noise(key, exponent, group), exponent
             )
             for group, matrix in enumerate(values)
         ],
         np,
     )
-    rewired: np.ndarray = layout.to_kernel(values, np)
+    rewired: np.ndarray = view.to_kernel(values, np)
     return rewired
 
 
-def _rewire_traced(
-    kernel: Tensor,
-    layout: Layout,
-    exponent: float,
-    block_size: int,
-    key: Sequence[Tensor],
+def _traced_rewire(
+    kernel: Tensor, view: MatrixView, exponent: float, key: Sequence[Tensor]
 ) -> Tensor:
     # No backend can find a gradient of the rewired bits. Stop gradients here,
     # or some would leak through the rows that stay in place.
-    stack = layout.to_stack(ops.stop_gradient(kernel), ops)
+    stack = view.to_stack(ops.stop_gradient(kernel), ops)
     rewired = [
-        ops_engine.rewire_matrix(
-            stack[group],
-            traced_noise(key, exponent, group),
-            exponent,
-            block_size,
+        traced_engine.rewire_matrix(
+            stack[group], traced_noise(key, exponent, group), exponent
         )
-        for group in range(layout.stack_shape[0])
+        for group in range(view.stack_shape[0])
     ]
-    return layout.to_kernel(_stacked(rewired, ops), ops)
+    return view.to_kernel(_stacked(rewired, ops), ops)
 
 
 def _stacked(matrices: list[Any], xp: Any) -> Any:

@@ -1,6 +1,5 @@
 """Seeds: what they may be, and the streams of random numbers made from them."""
 
-import enum
 import hashlib
 import random
 from typing import Any, TypeAlias
@@ -9,7 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_parewire.rewiring.validation import as_integer, concrete_values
+from keras_parewire.rewiring.validation import as_integer
+from keras_parewire.rewiring.values import Tensor, concrete_values
 
 Seed: TypeAlias = int | keras.random.SeedGenerator | None
 
@@ -18,14 +18,6 @@ Seed: TypeAlias = int | keras.random.SeedGenerator | None
 # rewiring.
 _SALT = 0x70617265
 _WORD = 2**32 - 1
-
-
-class Stream(enum.IntEnum):
-    """What the random numbers of one weight of a model are for."""
-
-    REWIRING = 0
-    BASE = 1
-    REINITIALIZATION = 2
 
 
 def check_seed(seed: Any) -> Seed:
@@ -65,13 +57,13 @@ def seed_without_draw() -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def integer_seed(seed: Seed) -> int:
+def integer_seed(seed: Seed | Tensor) -> int:
     """Returns the integer that seeds the next operation on concrete values."""
     if seed is None:
         return fresh_seed()
     if isinstance(seed, int):
         return seed
-    state = concrete_values(seed.next())
+    state = concrete_values(_random_state(seed))
     if state is None:
         raise ValueError(
             "The state of `seed` must be known here, but it is being traced. "
@@ -80,7 +72,7 @@ def integer_seed(seed: Seed) -> int:
     return derive_seed(*state.tolist())
 
 
-def noise_key(seed: Seed, advance: bool = True) -> tuple[Any, ...]:
+def noise_key(seed: Seed | Tensor, advance: bool = True) -> tuple[Any, ...]:
     """Returns the key of the next rewiring's noise, see `noise.py`.
 
     The key is four integers below `2**32`; if a generator's state is being
@@ -94,13 +86,23 @@ def noise_key(seed: Seed, advance: bool = True) -> tuple[Any, ...]:
         # The lower 64 bits: as many as a generator's state has.
         state = [seed & _WORD, seed >> 32 & _WORD]
     else:
-        traced = seed.next() if advance else ops.convert_to_tensor(seed.state)
+        traced = _random_state(seed, advance)
         values = concrete_values(traced)
         if values is None:
             state = ops.unstack(ops.cast(traced, "int32"), 2)
         else:
             state = [value & _WORD for value in values.tolist()]
     return (*state, _SALT, 0)
+
+
+def _random_state(seed: Any, advance: bool = True) -> Tensor:
+    """Returns two integers from a generator, or from a key of JAX.
+
+    Other libraries set such a key as an initializer's seed.
+    """
+    if not isinstance(seed, keras.random.SeedGenerator):
+        return keras.random.randint((2,), 0, 2**31 - 1, seed=seed)
+    return seed.next() if advance else ops.convert_to_tensor(seed.state)
 
 
 def _sequence(seed: int, *path: int) -> np.random.SeedSequence:

@@ -13,10 +13,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_parewire.rewiring.validation import Tensor
+from keras_parewire.rewiring.values import Tensor
 
 
-def sort_rows(rows: np.ndarray) -> np.ndarray:
+def host_sorted(rows: np.ndarray) -> np.ndarray:
     """Returns an array with its rows sorted by the bits of their values."""
     keys = float_keys(rows)
     keys.sort(axis=1)
@@ -42,8 +42,8 @@ def _mirror_in_place(bits: np.ndarray) -> None:
     bits ^= flip
 
 
-def sort_tensor_rows(rows: Tensor) -> Tensor:
-    """Sorts the rows of a float32 or float64 tensor, as `sort_rows` does."""
+def traced_sorted(rows: Tensor) -> Tensor:
+    """Sorts the rows of a float32 or float64 tensor, as `host_sorted` does."""
     dtype = keras.backend.standardize_dtype(rows.dtype)
     bits = ops.view(rows, "int64" if dtype == "float64" else "int32")
     bits = ops.sort(_mirror(bits), axis=1)
@@ -55,7 +55,7 @@ def _mirror(bits: Tensor) -> Tensor:
     return ops.where(bits < 0, ops.bitwise_xor(bits, magnitude), bits)
 
 
-def argsort_tensor(clocks: Tensor) -> Tensor:
+def traced_argsort(clocks: Tensor) -> Tensor:
     """Returns the stable order of non-negative float32 numbers in each row.
 
     XLA sorts integers four times faster than pairs of a number and its index.

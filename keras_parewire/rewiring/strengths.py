@@ -2,15 +2,10 @@
 
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 
-from keras_parewire.rewiring.layouts import Axes, kernel_layout
-from keras_parewire.rewiring.validation import (
-    Tensor,
-    concrete_values,
-    is_real_dtype,
-)
+from keras_parewire.rewiring.matrix_view import Axes, MatrixView, matrix_view
+from keras_parewire.rewiring.values import Tensor, real_values
 
 
 class Strengths(NamedTuple):
@@ -57,9 +52,9 @@ def strengths(
 
     - [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
     """
-    values = _real_values(kernel)
-    layout = kernel_layout(values.shape, input_axes, output_axes)
-    return matrix_strengths(layout.to_stack(values, np)[0])
+    values = real_values(kernel)
+    view = matrix_view(values.shape, input_axes, output_axes)
+    return matrix_strengths(view.to_stack(values, np)[0])
 
 
 def strength_variance(
@@ -98,31 +93,9 @@ def strength_variance(
 
     - [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
     """
-    pair = strengths(kernel, input_axes=input_axes, output_axes=output_axes)
-    return float(mean_variance(pair, np))
-
-
-def _real_values(kernel: Any) -> np.ndarray:
-    message = (
-        "`kernel` must be a tensor or an array of real numbers. "
-        f"Received: kernel={kernel!r}"
-    )
-    try:
-        values = concrete_values(kernel)
-        dtype = getattr(values, "dtype", "float32")
-        dtype = keras.backend.standardize_dtype(dtype)
-    except ValueError as error:  # A ragged list, or a dtype unknown to Keras.
-        if isinstance(error.__cause__, RuntimeError):
-            raise  # It is a tensor, but cannot be read.
-        raise TypeError(message) from error
-    if values is None:
-        raise ValueError(
-            "`kernel` must have values to be measured, but it is being traced "
-            f"or a placeholder. Received: kernel={kernel}"
-        )
-    if not is_real_dtype(dtype):
-        raise TypeError(message)
-    return values
+    values = real_values(kernel)
+    view = matrix_view(values.shape, input_axes, output_axes)
+    return view_variance(values, view)
 
 
 def matrix_strengths(matrix: np.ndarray) -> Strengths:
@@ -144,3 +117,11 @@ def mean_variance(pair: tuple[Tensor, Tensor], xp: Any) -> Tensor:
         for side in pair
     )
     return (inputs + outputs) / 2
+
+
+def view_variance(values: np.ndarray, view: MatrixView) -> float:
+    """Returns a kernel's strength variance, the mean over its groups."""
+    if not values.size:
+        return 0.0
+    pair = matrix_strengths(view.to_stack(values, np))
+    return float(np.mean(mean_variance(pair, np)))

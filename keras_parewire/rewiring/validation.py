@@ -1,111 +1,11 @@
-"""Checks of arguments, and conversions that raise readable errors."""
+"""Checks of arguments that need no values."""
 
 import math
 import numbers
 import operator
-from typing import Any, TypeAlias
+from typing import Any
 
 import keras
-import numpy as np
-from keras import ops
-
-# A tensor of the current backend: the three share no public type.
-Tensor: TypeAlias = Any
-
-
-def as_tensor(values: Any, name: str, dtype: str | None = None) -> Tensor:
-    """Converts `values` to a tensor; the error calls them `name`."""
-    held = values.value if isinstance(values, keras.Variable) else values
-    if getattr(held, "is_meta", False):
-        return held  # Keras would fill PyTorch's placeholder at random.
-    try:
-        tensor = ops.convert_to_tensor(values, dtype)
-        # TensorFlow has string tensors.
-        if keras.backend.standardize_dtype(tensor.dtype) == "string":
-            raise TypeError("Strings are not numbers.")
-        return tensor
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"`{name}` must be a tensor or an array of numbers. "
-            f"Received: {name}={values!r}"
-        ) from error
-
-
-def concrete_values(tensor: Tensor) -> np.ndarray | None:
-    """Returns the values of a tensor, or None while it is being traced."""
-    try:
-        values: np.ndarray = ops.convert_to_numpy(tensor)
-    except (TypeError, NotImplementedError):
-        # JAX, TensorFlow and PyTorch's meta device raise these where there are
-        # no values; Keras offers no test for it.
-        return None
-    except RuntimeError as error:
-        if keras.backend.backend() == "torch":
-            raise ValueError(
-                "The values of a tensor must be readable, which they are not "
-                "inside `torch.vmap` or `torch.func.grad`; call this function "
-                f"outside them. Received: a tensor of shape {tensor.shape}"
-            ) from error
-        distribution = keras.distribution.distribution()
-        if distribution is None:
-            raise ValueError(
-                "The values of a tensor must be readable; if its shards are on "
-                "several hosts, only with its distribution set, by "
-                "`keras.distribution.set_distribution`. Received: a tensor of "
-                f"shape {tuple(tensor.shape)}, for which {error}"
-            ) from error
-        values = _gathered_values(tensor, distribution.device_mesh)
-    return values
-
-
-def _gathered_values(tensor: Tensor, mesh: Any) -> np.ndarray:
-    """Returns the values of a tensor whose shards are on several hosts.
-
-    All processes must call it for the same tensors in the same order.
-    """
-    layout = keras.distribution.TensorLayout([None] * len(tensor.shape), mesh)
-    replicated = keras.distribution.distribute_tensor(
-        ops.convert_to_tensor(tensor), layout
-    )
-    values: np.ndarray = ops.convert_to_numpy(replicated)
-    return values
-
-
-def known_values(tensor: Tensor) -> np.ndarray:
-    """Returns the values of a tensor or variable that must have some.
-
-    Unlike `keras.ops.convert_to_numpy`, it gathers shards on several hosts.
-    """
-    values = concrete_values(tensor)
-    if values is None:
-        raise ValueError(
-            "The values of weights must be known here, but they are being "
-            f"traced. Received: {tensor}"
-        )
-    return values
-
-
-def finite_values(tensor: Tensor, name: str = "kernel") -> np.ndarray | None:
-    """Returns the values of a tensor, or None while it is being traced.
-
-    Raises:
-        ValueError: If some values are NaN or infinite.
-    """
-    values = concrete_values(tensor)
-    if values is not None:
-        check_finite(values, name)
-    return values
-
-
-def check_finite(values: np.ndarray, name: str = "kernel") -> None:
-    """Raises if a weight is NaN or infinite."""
-    if not np.isfinite(values).all():
-        raise ValueError(
-            "The weights of a kernel must be finite. "
-            f"Received: {name} of shape {values.shape} with "
-            f"{np.isnan(values).sum()} NaN and {np.isinf(values).sum()} "
-            "infinite weights"
-        )
 
 
 def check_float(dtype: Any) -> None:
@@ -118,15 +18,10 @@ def check_float(dtype: Any) -> None:
         )
 
 
-def is_real_dtype(dtype: str) -> bool:
-    """Returns whether the values of a standardized dtype are real numbers."""
-    return bool(
-        keras.backend.is_float_dtype(dtype) or keras.backend.is_int_dtype(dtype)
-    )
-
-
 def check_exponent(exponent: Any) -> float:
-    """Returns `exponent` as a float, 0 or more."""
+    """Returns `exponent` as a float, 0 or more; configs hold `"inf"`."""
+    if isinstance(exponent, str) and exponent == "inf":
+        return math.inf
     if isinstance(exponent, bool) or not isinstance(exponent, numbers.Real):
         raise TypeError(
             f"`exponent` must be a number. Received: exponent={exponent!r}"

@@ -17,8 +17,8 @@ from urllib.parse import quote
 import keras
 import numpy as np
 
+from keras_parewire.models.model_rewiring import rewire_model
 from keras_parewire.models.reinitialization import reinitialize
-from keras_parewire.models.rewire import check_options, rewire_model
 
 Arm: TypeAlias = Mapping[str, Any] | Callable[[Any, int], Any] | None
 
@@ -133,7 +133,6 @@ def _check_arm(name: str, arm: Any) -> None:
                 "An arm that is a dict must hold arguments of `rewire_model`, "
                 f"of {allowed}. Received: {unknown[0]!r} in the arm {name!r}"
             )
-        check_options(**{k: v for k, v in arm.items() if k != "layers"})
     elif callable(arm):
         try:
             inspect.signature(arm).bind(None, 0)

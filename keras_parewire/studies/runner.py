@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_parewire.models.optimizers import find_copies, renewed
+from keras_parewire.models.optimizers import new_state
 from keras_parewire.models.weights import assign_all, check_model
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.studies.arms import Arm, initialize
@@ -88,12 +88,9 @@ class Runner:
         state = [v for v in model.variables if id(v) not in weights]
         if optimizer is not None:
             state += optimizer.variables
-        self._copies = find_copies(model)
-        copies = {id(variable) for variable, _ in self._copies}
         self._state = [
             (variable, np.array(ops.convert_to_numpy(variable)))
             for variable in state
-            if id(variable) not in copies
         ]
 
     def run(self, arm: str, seed: int) -> Outcome:
@@ -101,7 +98,7 @@ class Runner:
         training_seed = derive_seed(seed, _TRAINING)
         keras.utils.set_random_seed(training_seed)
         initialize(self.model, self._arms[arm], seed)
-        assign_all((*self._state, *renewed(self._copies)))
+        assign_all((*self._state, *new_state(self.model)))
         compiled = _compilation(self.model)
         keras.utils.set_random_seed(training_seed)
         start = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from keras_parewire.visualization.animation import animate_rewiring
 from keras_parewire.visualization.connections import plot_connections
-from keras_parewire.visualization.strengths import (
+from keras_parewire.visualization.variances import (
     plot_strength_variances,
     plot_strengths,
 )

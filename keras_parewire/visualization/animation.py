@@ -5,17 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_parewire.rewiring import numpy_engine
+from keras_parewire.rewiring import host_engine
 from keras_parewire.rewiring.noise import host_noise
 from keras_parewire.rewiring.seeding import Seed, check_seed, noise_key
 from keras_parewire.rewiring.strengths import matrix_strengths
-from keras_parewire.rewiring.validation import Tensor
+from keras_parewire.rewiring.values import Tensor
 from keras_parewire.visualization.connections import (
     ColorScales,
     draw_connections,
     small_matrix,
 )
-from keras_parewire.visualization.figures import import_pyplot
+from keras_parewire.visualization.drawing import import_pyplot
 
 _FRAMES_PER_SECOND = 8
 
@@ -118,13 +118,13 @@ def _frames(matrix: np.ndarray, key: Sequence[int]) -> list[np.ndarray]:
     # A neuron's weights are final once it has been visited, so each frame can
     # be put together from the matrices before and after the whole pass.
     rows = matrix.T.copy()
-    numpy_engine.rewire_rows(rows, by_outputs, 1.0, 1)
+    host_engine.rewire_rows(rows, by_outputs, 1.0)
     for visited in range(1, len(rows) + 1):
         frame = matrix.copy()
         frame[:, :visited] = rows[:visited].T
         frames.append(frame)
     halfway, rows = frames[-1], frames[-1].copy()
-    numpy_engine.rewire_rows(rows, by_inputs, 1.0, 1)
+    host_engine.rewire_rows(rows, by_inputs, 1.0)
     for visited in range(1, len(rows) + 1):
         frame = halfway.copy()
         frame[:visited] = rows[:visited]

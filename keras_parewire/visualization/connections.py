@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from keras_parewire.rewiring.strengths import matrix_strengths
-from keras_parewire.rewiring.validation import Tensor
-from keras_parewire.visualization.figures import (
-    check_axes,
+from keras_parewire.rewiring.values import Tensor
+from keras_parewire.visualization.drawing import (
+    check_plot_axes,
     finite_matrix,
     import_pyplot,
     new_axes,
@@ -81,7 +81,7 @@ def plot_connections(
     axes = (
         new_axes((1 + 4 * count, 5), count)
         if ax is None
-        else check_axes(ax, count)
+        else check_plot_axes(ax, count)
     )
     scales = ColorScales(matrices)
     titles = ("before", "after") if rewired is not None else ("",)

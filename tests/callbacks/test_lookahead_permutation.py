@@ -103,12 +103,12 @@ class Probe(keras.callbacks.Callback):
         self.permutation, self.steps, self.at_validation = permutation, [], []
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.permutation.is_synced:
+        if self.permutation.is_synced():
             step = int(ops.convert_to_numpy(self.model.optimizer.iterations))
             self.steps.append(step)
 
     def on_test_begin(self, logs=None):
-        self.at_validation.append(self.permutation.is_synced)
+        self.at_validation.append(self.permutation.is_synced())
 
 
 def sync_steps(model, permutation, **options):
@@ -178,9 +178,9 @@ def test_each_neuron_keeps_its_weights(name, dtype):
     permutation = started(LookaheadPermutation(1), model)
     trained = RNG.standard_normal(initial.shape).astype(initial.dtype)
     kernel.assign(trained)
-    assert not permutation.is_synced
+    assert not permutation.is_synced()
     synced(permutation)
-    assert permutation.is_synced
+    assert permutation.is_synced()
     assert_same_neurons(kernel, initial, *axes)
     # They are in the order of the trained weights, neuron by neuron.
     order = np.argsort(
@@ -225,7 +225,7 @@ def test_untouched_model_stays_bit_for_bit(start):
     before = weights(model)
     assert_same(before[0], start.astype("float32"))
     permutation = started(LookaheadPermutation(1), model)
-    assert permutation.is_synced
+    assert permutation.is_synced()
     for a, b in zip(weights(synced(permutation)), before, strict=True):
         assert_same(a, b)
 
@@ -240,7 +240,7 @@ def test_weights_that_are_not_finite_stay_as_they_are(value):
     before = weights(model)
     with pytest.warns(UserWarning, match=r"NaN or infinite.*dense.*kernel"):
         permutation.on_train_end()
-    assert not permutation.is_synced
+    assert not permutation.is_synced()
     assert_same_weights_as(model, before)
 
 
@@ -262,7 +262,7 @@ def test_terminate_on_nan(period, permutation_first):
         history = fit(model, Explode(), *callbacks, epochs=3)
     assert len(history.history["loss"]) == 1
     assert int(as_array(model.optimizer.iterations)) == 4
-    assert not permutation.is_synced
+    assert not permutation.is_synced()
 
 
 # What is re-ordered.
@@ -359,9 +359,9 @@ def test_optimizer_state_is_not_touched():
     fit(model, permutation)
     permutation.sync_at_end = True
     before = [as_array(v) for v in model.optimizer.variables]
-    assert not permutation.is_synced
+    assert not permutation.is_synced()
     synced(permutation)
-    assert permutation.is_synced
+    assert permutation.is_synced()
     for variable, values in zip(model.optimizer.variables, before, strict=True):
         assert_same(variable, values)
 
@@ -370,7 +370,7 @@ def test_optimizer_state_is_not_touched():
 def test_sync_at_end(sync_at_end):
     permutation = LookaheadPermutation(7, sync_at_end=sync_at_end)
     fit(make_model(), permutation)
-    assert permutation.is_synced == sync_at_end
+    assert permutation.is_synced() == sync_at_end
 
 
 @pytest.mark.backend("tensorflow", "jax")
@@ -443,7 +443,7 @@ def test_pools_are_kept_when_fit_is_called_again():
     before = as_array(model.layers[0].kernel)
     permutation = LookaheadPermutation(4, sync_at_end=False)
     fit(model, permutation)
-    assert not permutation.is_synced
+    assert not permutation.is_synced()
     fit(model, permutation)
     permutation.sync_at_end = True
     synced(permutation)
@@ -600,14 +600,16 @@ def test_pools_are_written_before_the_first_step(tmp_path):
 
     class Look(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
-            assert [file.name for file in path.parent.iterdir()] == [path.name]
+            name = f"{path.name}.first_epoch"
+            assert [file.name for file in path.parent.iterdir()] == [name]
 
     fit(make_model(), LookaheadPermutation(4, pools_path=str(path)), Look())
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_pools_of_other_weights(tmp_path):
     path = tmp_path / "pools.npz"
-    crash(make_model(), 5, LookaheadPermutation(4, pools_path=path))
+    fit(make_model(), LookaheadPermutation(4, pools_path=path))
     permutation = LookaheadPermutation(4, include_bias=True, pools_path=path)
     with pytest.raises(ValueError, match=r"shapes or .* 2 pools .* 4 weights"):
         fit(make_model(), permutation)
@@ -622,13 +624,6 @@ def npz(**arrays):
     return file.getvalue()
 
 
-def npy(header):
-    """An array's file with a header of its own."""
-    file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, header)
-    return file.getvalue() + b"\0" * 64
-
-
 def archive(compression=zipfile.ZIP_STORED, **members):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as written:
@@ -637,17 +632,14 @@ def archive(compression=zipfile.ZIP_STORED, **members):
     return file.getvalue()
 
 
-HUGE = {"descr": "<i4", "fortran_order": False, "shape": (2**20, 2**40)}
-FLAG = npy({"descr": "|b1", "fortran_order": False, "shape": ()})
 DAMAGED = {
     "empty": b"",
     "text": b"no pools",
     "pickle": pickle.dumps({"arr_0": 1}),
     "zip without arrays": archive(),
     "zip of other files": archive(arr_0=b"text"),
-    "no flag": npz(arr_0=np.ones(3)),
-    "half a file": npz(arr_0=np.ones(300), epoch_finished=True)[:700],
-    "objects": archive(arr_0=npy(dict(HUGE, descr="|O")), epoch_finished=FLAG),
+    "half a file": npz(arr_0=np.ones(300))[:700],
+    "objects": npz(arr_0=np.array([None])),
 }
 
 
@@ -664,13 +656,6 @@ def test_damaged_pools(tmp_path, name):
     assert_same_weights_as(model, before)
     assert [file.name for file in tmp_path.iterdir()] == ["pools.npz"]
     assert path.read_bytes() == DAMAGED[name]
-
-
-def test_a_forged_header_takes_no_memory(tmp_path):
-    path = tmp_path / "pools.npz"
-    path.write_bytes(archive(arr_0=npy(HUGE), arr_1=FLAG, epoch_finished=FLAG))
-    with pytest.raises(ValueError, match="shapes or dtypes differ"):
-        fit(make_model(), LookaheadPermutation(4, pools_path=path))
 
 
 def test_data_shorter_than_the_header_says(tmp_path):
@@ -778,7 +763,7 @@ def test_a_model_that_steps_another_optimizer(period):
         ValueError, match=r"steps of `model\.optimizer` time the syncs, but"
     ):
         fit(model, permutation, epochs=2)
-    assert not permutation.is_synced
+    assert not permutation.is_synced()
     assert not np.array_equal(neurons(model.dense.kernel, 0), neurons(start, 0))
 
 
@@ -801,7 +786,7 @@ def test_a_model_built_by_fit():
             fit(model, permutation)
     else:
         fit(model, permutation)
-        assert permutation.is_synced
+        assert permutation.is_synced()
 
 
 @pytest.mark.parametrize(("period", "checks"), [(4, 1), (lambda epoch: 4, 50)])
@@ -838,7 +823,7 @@ def test_docstring_renews_the_statistics():
 
 def test_is_synced_before_fit():
     with pytest.raises(ValueError, match="has not been trained with"):
-        _ = LookaheadPermutation(1).is_synced
+        _ = LookaheadPermutation(1).is_synced()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from helpers import assert_permutation, assert_same, bits
 from keras import layers, ops
 
-from keras_parewire import PARewired, StrengthStabilized
+from keras_parewire import PARewired, Sinusoidal, StrengthStabilized
 
 SHAPE = (24, 16)
 
@@ -119,7 +119,7 @@ def test_a_seeded_wrapper_draws_no_seed(wrapper, base):
 
 
 @pytest.mark.parametrize("seed", [None, 2])
-@pytest.mark.parametrize("base", ["ones", function, np.ones(SHAPE)], ids=str)
+@pytest.mark.parametrize("base", ["ones", function], ids=str)
 def test_an_unseeded_base_costs_no_seed(base, seed):
     before = random.getstate()
     PARewired(base, seed=seed).clone()
@@ -127,11 +127,11 @@ def test_an_unseeded_base_costs_no_seed(base, seed):
 
 
 def test_a_base_without_a_seed_follows_the_global_one():
-    values = np.random.default_rng(0).normal(size=SHAPE).astype("float32")
+    values = keras.random.normal(SHAPE, seed=0)
 
     def rewired(seed):
         keras.utils.set_random_seed(seed)
-        return PARewired(values)(SHAPE)
+        return PARewired(lambda shape, dtype=None: values)(SHAPE)
 
     assert_same(rewired(1), rewired(1))
     assert (bits(rewired(1)) != bits(rewired(2))).any()
@@ -144,7 +144,9 @@ def test_threads_do_not_disturb_each_other():
     def wrap():
         while not stop.is_set():
             PARewired("he_normal", seed=1)
-            PARewired(StrengthStabilized("orthogonal", 2), seed=2).clone()
+            PARewired(
+                StrengthStabilized("orthogonal", candidates=2), seed=2
+            ).clone()
 
     threads = [threading.Thread(target=wrap) for _ in range(2)]
     for thread in threads:
@@ -159,44 +161,10 @@ def test_threads_do_not_disturb_each_other():
     assert len(set(seeds)) > len(seeds) - 5
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
-def test_arrays_are_saved_bit_for_bit(dtype):
-    values = np.random.default_rng(0).normal(size=SHAPE)
-    if dtype == "bfloat16":
-        values = ops.cast(values.astype("float32"), dtype)
-    else:
-        values = values.astype(dtype)
-    wrapped = PARewired(values, seed=1)
-    text = json.dumps(keras.initializers.serialize(wrapped), allow_nan=False)
-    restored = keras.initializers.deserialize(json.loads(text))
-    assert_same(restored.base, wrapped.base)
-    # Little more than the bytes themselves, in base 64.
-    assert len(text) < 1.5 * wrapped.base.nbytes + 500
-
-
-@pytest.mark.parametrize("name", ["__numpy__", "__tensor__"])
-def test_arrays_in_the_form_of_keras_load(name):
-    config = {"value": [[1.0, 2.0], [3.0, 4.5]], "dtype": "float32"}
-    wrapped = PARewired({"class_name": name, "config": config})
-    np.testing.assert_array_equal(wrapped.base, config["value"])
-    assert wrapped.base.dtype == "float32"
-
-
-@pytest.mark.parametrize(
-    "base",
-    [
-        {"class_name": "__numpy__", "config": {"value": 1, "dtype": "<U9999"}},
-        {"class_name": "__numpy__", "config": {"dtype": "float32"}},
-        {"array": "AAAA", "dtype": "float32", "shape": [10**9, 10**9]},
-        {"array": "AAAAAAAAAAA=", "dtype": "O", "shape": [1, 1]},
-        {"array": "?", "dtype": "float32", "shape": [1, 1]},
-        {"array": "AAAA", "dtype": "float32", "shape": 1},
-    ],
-    ids=str,
-)
-def test_wrong_configs_of_arrays(base):
-    with pytest.raises(ValueError, match=r"must have a dtype.*Received: base="):
-        PARewired(base)
+@pytest.mark.parametrize("make", [np.ones, ops.ones])
+def test_arrays_are_no_bases(make):
+    with pytest.raises(TypeError, match=r"keras_parewire.rewire\(.*Received: "):
+        PARewired(make((3, 4)))
 
 
 @pytest.mark.parametrize(
@@ -242,19 +210,12 @@ def test_infinity_is_valid_json():
         None,
         True,
         [[1.0, 2.0]],
+        "constant",  # Keras itself needs a value.
     ],
     ids=str,
 )
 def test_what_is_not_an_initializer_is_refused_at_once(base):
     with pytest.raises(ValueError, match=r"must be .*Received: base="):
-        PARewired(base)
-
-
-@pytest.mark.parametrize(
-    "base", [np.array([["a"]]), np.array([[object()]]), np.ones((1, 1), "c8")]
-)
-def test_arrays_of_other_things_than_numbers(base):
-    with pytest.raises(ValueError, match=r"real numbers. Received: dtype="):
         PARewired(base)
 
 
@@ -267,9 +228,9 @@ def test_lambdas_warn_only_when_saved():
         keras.initializers.serialize(wrapped)
 
 
-def test_inherited_attributes_without_a_meaning_are_gone():
+def test_code_may_read_what_it_expects_of_the_class():
     for name in ("scale", "mode", "distribution"):
-        assert not hasattr(PARewired(), name)
+        assert hasattr(PARewired(), name) and hasattr(Sinusoidal(), name)
 
 
 @pytest.mark.backend("tensorflow", "jax")
@@ -309,7 +270,7 @@ def test_a_config_with_another_seed_makes_what_that_seed_makes(form):
 )
 def test_candidates_of_a_wrapper_have_other_values(base):
     drawn = [
-        StrengthStabilized(base, candidates, seed=1)(SHAPE)
+        StrengthStabilized(base, candidates=candidates, seed=1)(SHAPE)
         for candidates in (1, 50)
     ]
     one, best = (np.sort(ops.convert_to_numpy(x), axis=None) for x in drawn)
@@ -318,7 +279,7 @@ def test_candidates_of_a_wrapper_have_other_values(base):
 
 def test_an_inner_base_keeps_a_seed_of_its_own():
     base = keras.initializers.HeNormal(seed=0)
-    wrapped = PARewired(StrengthStabilized(base, 1), seed=5)
+    wrapped = PARewired(StrengthStabilized(base, candidates=1), seed=5)
     assert_permutation(wrapped(SHAPE), base(SHAPE))
 
 

@@ -17,8 +17,12 @@ pytestmark = pytest.mark.backend("jax")
 
 INITIALIZERS = {
     "PARewired": lambda: PARewired("he_normal", seed=7),
-    "StrengthStabilized": lambda: StrengthStabilized("he_normal", 3, seed=7),
-    "nested": lambda: PARewired(StrengthStabilized("orthogonal", 3), seed=7),
+    "StrengthStabilized": lambda: StrengthStabilized(
+        "he_normal", candidates=3, seed=7
+    ),
+    "nested": lambda: PARewired(
+        StrengthStabilized("orthogonal", candidates=3), seed=7
+    ),
     "ChannelAverage": ChannelAverage,
     "Sinusoidal": Sinusoidal,
 }
@@ -73,7 +77,7 @@ def test_same_bits_on_any_mesh(distribute, name, mesh_shape, kernel_axes):
         layer = layers.Dense(48, kernel_initializer=make())
         layer.build((None, 64))
     # The values are known, so that nothing is compiled.
-    assert "ops_engine" not in engines
+    assert "traced_engine" not in engines
     kernel = layer.kernel.value
     if kernel_axes is not None:
         sizes = dict(

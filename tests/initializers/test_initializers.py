@@ -23,17 +23,12 @@ BASES = {
     "function": lambda shape, dtype=None: keras.random.normal(
         shape, dtype=dtype
     ),
-    "array": np.random.default_rng(0).standard_normal(SHAPE),
-    "tensor": ops.cast(
-        np.random.default_rng(0).standard_normal(SHAPE), "float32"
-    ),
-    "variable": keras.Variable(np.random.default_rng(0).normal(size=SHAPE)),
     "function of NumPy": lambda shape, dtype=None: np.random.default_rng(
         0
     ).standard_normal(shape, np.float32),
     "ones": "ones",
     "PARewired": PARewired("he_normal"),
-    "StrengthStabilized": StrengthStabilized("he_normal", 3),
+    "StrengthStabilized": StrengthStabilized("he_normal", candidates=3),
 }
 WRAPPERS = {"PARewired": PARewired, "StrengthStabilized": StrengthStabilized}
 
@@ -58,20 +53,15 @@ def test_any_base(wrapper, base):
     assert layer.kernel.shape == SHAPE
 
 
-@table("base", {key: BASES[key] for key in ("array", "tensor", "name")})
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("shape", [SHAPE, (2, 3, 8, 32)])
-def test_permutation_of_the_base_in_every_dtype(base, dtype, shape):
-    if isinstance(base, str):
-        if dtype != "float32":
-            base = "he_normal"  # Keras has no orthogonal base in half types.
-        plain = keras.initializers.get(
-            {"class_name": base, "config": {"seed": 3}}
-        )(shape, dtype)
-    else:
-        base = ops.reshape(base, shape)
-        plain = ops.cast(base, dtype)
-    for options in ({}, {"exponent": 2.5, "block_size": 3}):
+def test_permutation_of_the_base_in_every_dtype(dtype, shape):
+    # Keras has no orthogonal base in half types.
+    base = "orthogonal" if dtype == "float32" else "he_normal"
+    plain = keras.initializers.get({"class_name": base, "config": {"seed": 3}})(
+        shape, dtype
+    )
+    for options in ({}, {"exponent": 2.5}):
         values = PARewired(base, seed=3, **options)(shape, dtype=dtype)
         assert keras.backend.standardize_dtype(values.dtype) == dtype
         assert_permutation(values, plain)
@@ -83,12 +73,14 @@ def test_permutation_of_the_base_in_every_dtype(base, dtype, shape):
 def test_float64_is_kept():
     values = np.random.default_rng(0).standard_normal(SHAPE)
     assert_permutation(rewire(values, seed=0), values)
-    assert_permutation(PARewired(values)(SHAPE, dtype="float64"), values)
+    base = keras.initializers.HeNormal(seed=1)
+    drawn = PARewired(base)(SHAPE, dtype="float64")
+    assert_permutation(drawn, base(SHAPE, dtype="float64"))
 
 
 def test_nesting_in_the_authors_order():
-    stabilized = StrengthStabilized("orthogonal", 10, seed=1)
-    both = PARewired(StrengthStabilized("orthogonal", 10), seed=1)
+    stabilized = StrengthStabilized("orthogonal", candidates=10, seed=1)
+    both = PARewired(StrengthStabilized("orthogonal", candidates=10), seed=1)
     assert_permutation(both(SHAPE), stabilized(SHAPE))
     assert strength_variance(both(SHAPE)) < strength_variance(stabilized(SHAPE))
 
@@ -99,7 +91,7 @@ def test_the_best_candidate_wins():
     for seed in range(10):
         variances = [
             strength_variance(
-                StrengthStabilized("he_normal", k, seed=seed)(SHAPE)
+                StrengthStabilized("he_normal", candidates=k, seed=seed)(SHAPE)
             )
             for k in (1, 2, 5, 10, 20)
         ]
@@ -116,7 +108,7 @@ def test_candidates_are_different_draws():
         drawn.append(keras.random.normal(shape, dtype=dtype))
         return drawn[-1]
 
-    best = StrengthStabilized(base, 20)(SHAPE)
+    best = StrengthStabilized(base, candidates=20)(SHAPE)
     assert len({float(values[0, 0]) for values in drawn}) == len(drawn) == 20
     assert_same(best, min(drawn, key=strength_variance))
 
@@ -130,17 +122,15 @@ def test_at_most_three_candidates_are_held():
         drawn.append(weakref.ref(values))
         return values
 
-    StrengthStabilized(base, 20)(SHAPE)
+    StrengthStabilized(base, candidates=20)(SHAPE)
     # With the one about to be drawn: the best, the last and the next.
     assert max(held) == 2
 
 
-@table("base", {"ones": "ones", "array": BASES["array"]})
-def test_a_base_that_cannot_vary(base):
+def test_a_base_that_cannot_vary():
     with pytest.warns(UserWarning, match=r"draws differ.* Received: base="):
-        values = StrengthStabilized(base, 100)(SHAPE)
-    plain = np.ones(SHAPE) if isinstance(base, str) else base
-    assert_same(values, ops.cast(plain, "float32"))
+        values = StrengthStabilized("ones", candidates=100)(SHAPE)
+    assert_same(values, ops.ones(SHAPE))
 
 
 def test_axes_reach_the_base():
@@ -149,7 +139,9 @@ def test_axes_reach_the_base():
     plain = keras.initializers.GlorotUniform(seed=1, **axes)(shape)
     wrapped = PARewired("glorot_uniform", seed=1, **axes)(shape)
     assert_permutation(wrapped, plain)
-    nested = PARewired(StrengthStabilized("glorot_uniform", 1), seed=1, **axes)
+    nested = PARewired(
+        StrengthStabilized("glorot_uniform", candidates=1), seed=1, **axes
+    )
     assert_permutation(nested(shape), plain)
     # Axes of its own are the base's own business.
     base = keras.initializers.GlorotUniform(
@@ -171,7 +163,6 @@ def test_equal_weights_are_no_error():
 def test_inputs_stay_untouched(kernel):
     before = kernel.copy()
     rewire(kernel, seed=0)
-    PARewired(kernel)(kernel.shape)
     np.testing.assert_array_equal(kernel, before)
     variable = keras.Variable(kernel)
     rewire(variable, seed=0)
@@ -202,10 +193,7 @@ def infinite(shape, dtype=None):
         (lambda: PARewired(exponent=-1), ValueError, "exponent=-1"),
         (lambda: PARewired(exponent=float("nan")), ValueError, "exponent=nan"),
         (lambda: PARewired(exponent="high"), TypeError, "exponent='high'"),
-        (lambda: PARewired(block_size=0), ValueError, "block_size=0"),
-        (lambda: PARewired(block_size=1.5), TypeError, "block_size=1.5"),
         (lambda: rewire(1, exponent=-1), ValueError, "exponent=-1"),
-        (lambda: rewire(1, block_size=-2), ValueError, "block_size=-2"),
         (lambda: StrengthStabilized(candidates=0), ValueError, "candidates=0"),
         (
             lambda: StrengthStabilized(candidates="all"),
@@ -221,22 +209,11 @@ def infinite(shape, dtype=None):
             "base={'class_name': 'Foo'",
         ),
         (
-            lambda: PARewired(np.ones((2, 3)))((3, 2)),
+            lambda: PARewired(lambda shape, dtype: np.ones((2, 3)))((3, 2)),
             ValueError,
             r"of shape \(2, 3\) for shape=\(3, 2\)",
         ),
-        (
-            lambda: PARewired(np.full((2, 3), np.nan)),
-            ValueError,
-            "6 NaN and 0 infinite",
-        ),
         (lambda: PARewired(keras.layers.Dense(3)), ValueError, "base=<Dense"),
-        (lambda: PARewired(np.float32(3)), ValueError, "of rank 0"),
-        (
-            lambda: PARewired(np.ones((2, 3), complex)),
-            ValueError,
-            "dtype=complex128",
-        ),
         (lambda: PARewired(nothing)((2, 3)), TypeError, "base.*=None"),
         (lambda: rewire(None), TypeError, "kernel=None"),
         (lambda: rewire(PARewired()), TypeError, "kernel=.*PARewired"),

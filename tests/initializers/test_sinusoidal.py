@@ -12,7 +12,7 @@ from keras_parewire import (
     PARewired,
     Sinusoidal,
     StrengthStabilized,
-    rewire_model,
+    reinitialize,
     strength_variance,
     strengths,
 )
@@ -198,11 +198,11 @@ def test_base_of_a_rewiring():
         assert_same(StrengthStabilized(Sinusoidal())((48, 32)), plain)
 
 
-def test_base_of_a_model():
+def test_kernels_of_a_model():
     attention = layers.MultiHeadAttention(2, 4)
     inputs = keras.Input((5, 6))
     model = keras.Model(inputs, attention(inputs, inputs))
-    rewire_model(model, base=Sinusoidal(), seed=0, verbose=0)
+    reinitialize(model, kernel_initializer=PARewired(Sinusoidal()), seed=0)
     kernel = as_array(attention.query_dense.kernel).reshape(6, 8)
     assert_permutation(kernel, Sinusoidal()((6, 8)))
 

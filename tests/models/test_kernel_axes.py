@@ -11,9 +11,9 @@ from helpers import as_array, assert_same
 from keras import layers
 
 from keras_parewire import register_axes, rewire_model, strength_report
-from keras_parewire.models.kernel_plan import kernel_plan
+from keras_parewire.models.kernels import classify_weights
 from keras_parewire.models.layer_axes import AXES_OF_LAYERS
-from keras_parewire.rewiring.layouts import grouped_layout
+from keras_parewire.rewiring.matrix_view import grouped_view
 
 CONV = {"kernel_size": 2, "use_bias": False}
 
@@ -87,11 +87,11 @@ CELLS = {
 }
 
 
-def layout_of(layer, name, per_gate=False):
-    """The layout of a weight, and the weight."""
-    for planned in kernel_plan(layer, [layer], per_gate):
-        if planned.weight.variable.name == name:
-            return planned.layout, planned.weight.variable
+def view_of(layer, name):
+    """The view of a weight, and the weight."""
+    for item in classify_weights(layer, [layer]):
+        if item.weight.variable.name == name:
+            return item.view, item.weight.variable
     raise AssertionError(f"no weight {name}")
 
 
@@ -117,19 +117,19 @@ def reach(function, kernel, shape):
     return np.stack(found)
 
 
-def assert_true(layout, found, gates=1, grouped_by_gate=False):
-    """Asserts that the matrices of a layout are those of the layer.
+def assert_true(view, found, gates=1):
+    """Asserts that the matrices of a view are those of the layer.
 
     An output sums over one column, of each gate. Where two outputs see the same
     inputs, their weights of one row come from the same of them.
     """
-    stack = layout.to_stack(np.arange(len(found)), np)
+    stack = view.to_stack(np.arange(len(found)), np)
     groups, inputs, outputs = stack.shape
-    units = outputs if grouped_by_gate else outputs // gates
+    units = outputs // gates
     columns = {}
     for group in range(groups):
         for output in range(outputs):
-            unit = (0 if grouped_by_gate else group), output % units
+            unit = group, output % units
             columns.setdefault(unit, []).append(stack[group, :, output])
     full = found.any(axis=1)  # Which weights reach an output at all.
     sees = found.any(axis=0)  # From which inputs.
@@ -150,7 +150,7 @@ def assert_true(layout, found, gates=1, grouped_by_gate=False):
         fields = {sees[:, output].tobytes() for output in mine}
         assert fields_of.setdefault(group, fields) == fields
     # ... and those of no other matrix do.
-    assert len(set(group_of.values())) == (1 if grouped_by_gate else groups)
+    assert len(set(group_of.values())) == groups
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -158,8 +158,8 @@ def test_axes_are_true(name):
     make, shape = LAYERS[name]
     layer = make()
     layer.build((None, *shape))
-    layout, kernel = layout_of(layer, "kernel")
-    assert_true(layout, reach(layer, kernel, shape))
+    view, kernel = view_of(layer, "kernel")
+    assert_true(view, reach(layer, kernel, shape))
 
 
 @pytest.mark.parametrize("wrong", [([0], [1, 2]), ([0, 1], [2]), ([2], [1])])
@@ -168,18 +168,17 @@ def test_false_axes_are_found_out(wrong):
     layer.build((None, 2, 4))
     found = reach(layer, layer.kernel, (2, 4))
     with pytest.raises(AssertionError):
-        assert_true(grouped_layout(layer.kernel.shape, *wrong), found)
+        assert_true(grouped_view(layer.kernel.shape, *wrong), found)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("per_gate", [False, True])
 @pytest.mark.parametrize("name", ["kernel", "recurrent_kernel"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_axes_of_recurrent_layers_are_true(cell, name, per_gate):
+def test_axes_of_recurrent_layers_are_true(cell, name):
     make, shape, state_shape, gates = CELLS[cell]
     layer = make()
     layer.build((None, 2, *shape) if "Conv" in cell else (None, *shape))
-    layout, kernel = layout_of(layer, name, per_gate)
+    view, kernel = view_of(layer, name)
     states = 2 if "LSTM" in cell else 1
     draw = np.random.default_rng(0).uniform
     inputs = draw(0.2, 1, (1, *shape)).astype("float32")
@@ -196,7 +195,7 @@ def test_axes_of_recurrent_layers_are_true(cell, name, per_gate):
         return outputs
 
     found = reach(step, kernel, shape if name == "kernel" else state_shape)
-    assert_true(layout, found, gates, per_gate and gates > 1)
+    assert_true(view, found, gates)
 
 
 @pytest.mark.slow
@@ -213,8 +212,8 @@ def test_axes_of_separable_convolutions_are_true(rank, which):
         # What the depthwise step gives goes out as it is.
         eye = np.eye(filters).reshape(layer.pointwise_kernel.shape)
         layer.pointwise_kernel.assign(eye)
-    layout, kernel = layout_of(layer, which)
-    assert_true(layout, reach(layer, kernel, shape))
+    view, kernel = view_of(layer, which)
+    assert_true(view, reach(layer, kernel, shape))
 
 
 @pytest.mark.slow
@@ -233,14 +232,14 @@ def test_axes_of_attention_are_true(make, shape):
     layer = make()
     layer(np.ones((1, *shape)), np.ones((1, *shape)))
     tested = 0
-    for planned in kernel_plan(layer):
-        weight = planned.weight
+    for item in classify_weights(layer):
+        weight = item.weight
         if weight.variable.name == "kernel":
             projection = weight.layer
             inner = projection.get_build_config()["input_shape"][1:]
             inner = [2 if size is None else size for size in inner]
             found = reach(projection, weight.variable, inner)
-            assert_true(planned.layout, found)
+            assert_true(item.view, found)
             tested += 1
     assert tested == 4
 
@@ -394,7 +393,8 @@ def test_an_unknown_layer_warns_on_the_nightly(monkeypatch):
     layer = layers.Conv1D(3, 2)
     layer.build((None, 4, 2))
     before = as_array(layer.kernel)
-    report = rewire_model(layer, seed=0, verbose=0)
+    with pytest.warns(UserWarning, match="register_axes.*of Conv1D"):
+        report = rewire_model(layer, seed=0, verbose=0)
     [reason] = [row.skipped for row in report if row.path.endswith("kernel")]
     assert reason == "unknown layer Conv1D, see `register_axes`"
     assert_same(layer.kernel, before)
@@ -430,8 +430,8 @@ def test_custom_layers_are_skipped(custom):
 
 def test_register_axes(custom):
     register_axes(Bilinear, lambda layer: {"weight": ([1], [2])})
-    layout, kernel = layout_of(custom, "weight")
-    assert_true(layout, reach(custom, kernel, (5, 4)))
+    view, kernel = view_of(custom, "weight")
+    assert_true(view, reach(custom, kernel, (5, 4)))
     first, second = strength_report(custom)
     assert (first.inputs, first.outputs, first.groups) == (4, 3, 5)
     assert second.skipped == "not a kernel of Bilinear"

@@ -1,3 +1,4 @@
+import functools
 import itertools
 import json
 import random
@@ -541,7 +542,7 @@ def test_wrong_arguments():
 
 def organized():
     """A model that names our initializers wherever it can."""
-    wrap = PARewired(StrengthStabilized("he_normal", 2))
+    wrap = PARewired(StrengthStabilized("he_normal", candidates=2))
     x = inputs = keras.Input((4, 6))
     x = layers.MultiHeadAttention(2, 3, kernel_initializer=wrap)(x, x)
     x = layers.Bidirectional(
@@ -550,9 +551,8 @@ def organized():
     x = layers.SeparableConv1D(
         4, 2, depthwise_initializer=wrap, pointwise_initializer=wrap
     )(x)
-    table = np.arange(12, dtype="float32").reshape(4, 3)
     x = layers.TimeDistributed(
-        layers.Dense(3, kernel_initializer=PARewired(table))
+        layers.Dense(3, kernel_initializer=PARewired("ones"))
     )(x)
     x = layers.EinsumDense("abc,cd->abd", (None, 3), kernel_initializer=wrap)(x)
     nested = keras.Sequential([keras.Input((3, 3)), layers.Flatten()])
@@ -600,10 +600,6 @@ def test_strip_keeps_the_base_and_the_seeds():
     strip_initializers(dense)
     for layer in dense.layers[:1]:
         assert type(layer.kernel_initializer) is keras.initializers.HeNormal
-    array = np.ones((8, 6), "float32")
-    dense = dense_model(kernel_initializer=PARewired(array))
-    strip_initializers(dense)
-    assert_same(dense.layers[0].kernel_initializer((8, 6)), array)
 
 
 class Hidden(layers.Layer):
@@ -688,3 +684,126 @@ def test_strip_of_a_plain_model_changes_nothing():
     config = model.get_config()
     strip_initializers(model)
     assert model.get_config() == config
+
+
+# Kernels from an initializer that is given.
+
+
+def mixed_model():
+    x = inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, name="conv")(x)
+    x = layers.Conv2D(8, 3, groups=2, name="grouped")(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.Conv2DTranspose(6, 3, name="transposed")(x)
+    x = layers.Reshape((-1, 6))(x)
+    x = layers.MultiHeadAttention(2, 4, name="attention")(x, x)
+    x = layers.Dense(5, name="dense")(x)
+    return keras.Model(inputs, x)
+
+
+def kernels_of(model):
+    return [as_array(v).copy() for v in model.weights if v.name == "kernel"]
+
+
+WRAPPED = {
+    "PARewired": PARewired,
+    "StrengthStabilized": functools.partial(StrengthStabilized, candidates=1),
+}
+
+
+@pytest.mark.parametrize("wrapper", list(WRAPPED.values()), ids=list(WRAPPED))
+def test_a_wrapper_starts_from_the_values_of_its_base(wrapper):
+    model = mixed_model()
+    base = keras.initializers.HeNormal()
+    assert reinitialize(model, seed=1) is None
+    others = [as_array(v).copy() for v in model.weights if v.name != "kernel"]
+    drawn = []
+    for initializer in (base, wrapper(base), wrapper("he_normal")):
+        reinitialize(model, kernel_initializer=initializer, seed=1)
+        drawn.append(kernels_of(model))
+    for plain, *wrapped in zip(*drawn, strict=True):
+        for one in wrapped:
+            assert_permutation(one, plain)
+    # All other weights come from their own initializers.
+    left = [as_array(v) for v in model.weights if v.name != "kernel"]
+    for one, other in zip(others, left, strict=True):
+        assert_same(one, other)
+
+
+def test_the_initializer_of_the_layers_gives_what_they_draw():
+    model = mixed_model()
+    reinitialize(model, seed=1)
+    own = kernels_of(model)
+    reinitialize(model, kernel_initializer="glorot_uniform", seed=1)
+    for one, other in zip(own, kernels_of(model), strict=True):
+        assert_same(one, other)
+
+
+def test_kernels_are_organized_along_their_true_axes():
+    model = mixed_model()
+    reinitialize(model, kernel_initializer="he_normal", seed=1)
+    plain = strength_report(model)
+    report = reinitialize(
+        model, kernel_initializer=PARewired("he_normal", exponent=10), seed=1
+    )
+    rewired = strength_report(model)
+    assert report.seed == 1
+    for row, before, after in zip(report, plain, rewired, strict=True):
+        assert row.skipped == before.skipped == after.skipped
+        assert (row.groups, row.after) == (before.groups, after.after)
+        if row.skipped is None:
+            assert after.after < before.after / 3
+    grouped = model.get_layer("grouped").kernel
+    reinitialize(model, kernel_initializer="he_normal", seed=1)
+    halves = [
+        np.split(as_array(x), 2, axis=-1)
+        for x in (grouped, model.get_layer("grouped").kernel)
+    ]
+    for one, other in zip(*halves, strict=True):
+        assert_permutation(one, other)
+
+
+def test_chosen_kernels_only():
+    model = mixed_model()
+    reinitialize(model, seed=1)
+    before = kernels_of(model)
+    report = reinitialize(
+        model, kernel_initializer="zeros", layers=["dense"], seed=1
+    )
+    done = [row.path for row in report if row.skipped is None]
+    assert done == [model.get_layer("dense").kernel.path]
+    for one, other in zip(before[:-1], kernels_of(model)[:-1], strict=True):
+        assert_same(one, other)
+    assert not kernels_of(model)[-1].any()
+
+
+@pytest.mark.parametrize(
+    ("initializer", "error", "text"),
+    [
+        ("orthogonall", ValueError, "base='orthogonall'"),
+        (lambda shape, dtype: np.ones(3), ValueError, "of the kernel's shape"),
+        (lambda shape, dtype: np.full(shape, np.nan), ValueError, "NaN"),
+    ],
+)
+def test_a_wrong_kernel_initializer_changes_nothing(initializer, error, text):
+    model = mixed_model()
+    before = [as_array(v).copy() for v in model.weights]
+    with pytest.raises(error, match=text):
+        reinitialize(model, kernel_initializer=initializer, seed=1)
+    for one, other in zip(before, model.weights, strict=True):
+        assert_same(one, as_array(other))
+
+
+def test_a_model_of_unknown_layers():
+    class Unknown(layers.Layer):
+        def build(self, shape):
+            self.w = self.add_weight(shape=(3, 3), name="w")
+
+    layer = Unknown()
+    layer.build((None, 3))
+    for change in (
+        rewire_model,
+        functools.partial(reinitialize, kernel_initializer="he_normal"),
+    ):
+        with pytest.warns(UserWarning, match=r"register_axes.*of Unknown"):
+            change(layer, seed=0)

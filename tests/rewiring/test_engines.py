@@ -4,14 +4,15 @@ import keras
 import numpy as np
 import pytest
 import reference
-from helpers import as_array, assert_permutation, assert_same
+from helpers import assert_permutation, assert_same
 from keras import ops
 from scipy.stats import ks_2samp
 
 from keras_parewire import rewire, strengths
-from keras_parewire.rewiring import numpy_engine, ops_engine, sorting
-from keras_parewire.rewiring.noise import host_noise, traced_noise
+from keras_parewire.rewiring import host_engine, sorting, traced_engine
+from keras_parewire.rewiring.noise import host_noise
 from keras_parewire.rewiring.seeding import noise_key
+from keras_parewire.rewiring.threads import THREADS_VARIABLE
 
 EXPONENTS = [0.0, 0.1, 0.5, 1.0, 3.0, float("inf")]
 SHAPES = [(48, 32), (7, 300), (300, 7), (2, 2), (1, 9), (9, 1), (1, 1)]
@@ -41,7 +42,7 @@ def traced_draw(samples):
 
 def by_rule(matrix, noise, *args):
     noise = [traced_draw(ops.convert_to_tensor(part)) for part in noise]
-    rewired = ops_engine.rewire_matrix(
+    rewired = traced_engine.rewire_matrix(
         ops.convert_to_tensor(matrix), noise, *args
     )
     return ops.convert_to_numpy(rewired)
@@ -52,7 +53,7 @@ def by_host(matrix, noise, *args):
         return lambda first, count: samples[first : first + count]
 
     draws = [draw_from(part.ravel()) for part in noise]
-    return numpy_engine.rewire_matrix(matrix, draws, *args)
+    return host_engine.rewire_matrix(matrix, draws, *args)
 
 
 def side_variances(matrix):
@@ -61,11 +62,10 @@ def side_variances(matrix):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("exponent", EXPONENTS)
-@pytest.mark.parametrize("block_size", [1, 4, 7, 1000])
-def test_engines_agree(kernel, exponent, block_size):
+def test_engines_agree(kernel, exponent):
     noise = make_noise(kernel.shape, exponent)
-    expected = by_host(kernel, noise, exponent, block_size)
-    assert_same(by_rule(kernel, noise, exponent, block_size), expected)
+    expected = by_host(kernel, noise, exponent)
+    assert_same(by_rule(kernel, noise, exponent), expected)
     assert_permutation(expected, kernel)
 
 
@@ -76,59 +76,40 @@ def test_engines_agree_with_the_oracle(shape, exponent):
     matrix = np.random.default_rng(1).standard_normal(shape, np.float32)
     noise = make_noise(shape, exponent)
     expected = reference.clocked(matrix, noise, exponent)
-    assert_same(by_host(matrix, noise, exponent, 1), expected)
-    assert_same(by_rule(matrix, noise, exponent, 1), expected)
+    assert_same(by_host(matrix, noise, exponent), expected)
+    assert_same(by_rule(matrix, noise, exponent), expected)
 
 
 @pytest.mark.any_backend
-@pytest.mark.parametrize("block_size", [2, 5, 64])
-def test_blocks_agree_with_the_oracle(block_size):
-    # Small integers: their sums are exact in any order.
-    generator = np.random.default_rng(1)
-    matrix = generator.integers(-9, 9, (40, 30)).astype(np.float32)
-    noise = make_noise(matrix.shape, 1.0)
-    expected = reference.clocked(matrix, noise, 1.0, block_size)
-    assert_same(by_host(matrix, noise, 1.0, block_size), expected)
-
-
-@pytest.mark.any_backend
-@pytest.mark.parametrize("block_size", [1, 3])
-@pytest.mark.parametrize("slab", [1, 100, 2**20])
-def test_slabs_and_threads_change_nothing(
-    kernel, monkeypatch, block_size, slab
-):
-    noise = make_noise(kernel.shape, 1.0)
-    expected = by_host(kernel, noise, 1.0, block_size)
-    monkeypatch.setattr(numpy_engine, "_SLAB", slab)
-    assert_same(by_host(kernel, noise, 1.0, block_size), expected)
-    monkeypatch.setattr(numpy_engine, "_AHEAD", 0)
-    monkeypatch.setattr(numpy_engine, "_SLAB_AHEAD", slab)
-    for threads in (1, 2, 5):
-        rewired = by_host(kernel, noise, 1.0, block_size, threads)
-        assert_same(rewired, expected)
+@pytest.mark.parametrize("shape", [(1031, 1101), (200, 1400)])
+def test_slabs_and_threads_change_nothing(monkeypatch, shape):
+    # Several slabs in a pass; the first kernel is large enough for threads.
+    kernel = np.random.default_rng(0).standard_normal(shape, np.float32)
+    noise = make_noise(shape, 1.0)
+    expected = reference.clocked(kernel, noise)
+    for threads in ("1", "2", "5"):
+        monkeypatch.setenv(THREADS_VARIABLE, threads)
+        assert_same(by_host(kernel, noise, 1.0), expected)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block_size", [1, 3, 64])
-@pytest.mark.parametrize("shape", [(48, 32), (7, 45), (45, 7), (2, 30)])
-def test_traced_slabs_change_nothing(monkeypatch, shape, block_size):
+@pytest.mark.parametrize(
+    ("shape", "exponent"), [((601, 701), 1.0), ((512, 600), 0.5)]
+)
+def test_traced_slabs_change_nothing(shape, exponent):
     kernel = np.random.default_rng(0).standard_normal(shape, np.float32)
-    expected = as_array(rewire(kernel, block_size=block_size, seed=0))
-    for slab in (1, 100, 400):
-        monkeypatch.setattr(ops_engine, "_SLAB", slab)
-        noise = traced_noise(noise_key(0), 1.0)
-        rewired = ops_engine.rewire_matrix(
-            ops.convert_to_tensor(kernel), noise, 1.0, block_size
-        )
-        assert_same(rewired, expected)
+    expected = rewire(kernel, exponent=exponent, seed=0)
+    for compiled in compilers():
+        function = compiled(lambda x: rewire(x, exponent=exponent, seed=0))
+        assert_same(function(ops.convert_to_tensor(kernel)), expected)
 
 
 @pytest.mark.any_backend
-def test_errors_of_the_thread_are_raised(kernel, monkeypatch):
-    monkeypatch.setattr(numpy_engine, "_AHEAD", 0)
+def test_errors_of_the_thread_are_raised(monkeypatch):
+    monkeypatch.setenv(THREADS_VARIABLE, "2")
     with pytest.raises(ZeroDivisionError):
         draws = [lambda first, count: 1 / 0] * 2
-        numpy_engine.rewire_matrix(kernel, draws, 1.0, 1, threads=2)
+        host_engine.rewire_matrix(np.ones((1024, 1024), "f4"), draws, 1.0)
 
 
 @pytest.mark.slow
@@ -141,7 +122,7 @@ def test_engines_keep_every_bit(dtype):
     values[::2] *= -1.0  # Half of the zeros are now negative.
     matrix = ops.convert_to_numpy(ops.convert_to_tensor(values, dtype))
     noise = make_noise(matrix.shape, 1.0)
-    rewired = by_host(matrix, noise, 1.0, 1)
+    rewired = by_host(matrix, noise, 1.0)
     assert rewired.dtype == matrix.dtype
     assert_permutation(rewired, matrix)
     assert_same(by_rule(matrix, noise), rewired)
@@ -191,7 +172,7 @@ def test_law_of_a_pass_over_wide_rows(others, runs):
     def ours(seed):
         visited = rows.copy()
         draw, _ = host_noise(noise_key(seed), 1.0)
-        numpy_engine.rewire_rows(visited, draw, 1.0, 1)
+        host_engine.rewire_rows(visited, draw, 1.0)
         return visited
 
     published = [
@@ -211,9 +192,9 @@ def test_argsort_is_stable(others):
     clocks[2] = np.round(clocks[2], 1)
     expected = np.argsort(clocks, axis=1, kind="stable")
     for row, order in zip(clocks, expected, strict=True):
-        found = sorting.argsort_tensor(ops.convert_to_tensor(row))
+        found = sorting.traced_argsort(ops.convert_to_tensor(row))
         np.testing.assert_array_equal(found, order)
-    found = sorting.argsort_tensor(ops.convert_to_tensor(clocks))
+    found = sorting.traced_argsort(ops.convert_to_tensor(clocks))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -226,7 +207,7 @@ def test_law_of_the_draw():
     for seed in range(4000):
         draw, _ = host_noise(noise_key(seed), 1.0)
         rows = matrix.copy()
-        numpy_engine.rewire_rows(rows, draw, 1.0, 1)
+        host_engine.rewire_rows(rows, draw, 1.0)
         first.append(rows[1, 0] == -1.0)
     expected = 4 / (4 + 1)
     deviation = np.sqrt(expected * (1 - expected) / len(first))
@@ -240,7 +221,7 @@ def test_greedy_by_hand():
     # then each input's smaller weight goes to the stronger output.
     expected = [[1.0, 6.0], [4.0, 3.0], [5.0, 2.0]]
     noise = make_noise(matrix.shape, float("inf"))
-    rewired = by_rule(matrix, noise, float("inf"), 1)
+    rewired = by_rule(matrix, noise, float("inf"))
     np.testing.assert_array_equal(rewired, expected)
 
 
@@ -256,13 +237,13 @@ def test_weights_of_any_size(scale):
 @pytest.mark.any_backend
 def test_exponent_zero_ignores_strengths(kernel):
     noise = make_noise(kernel.shape, 0.0)
-    one = by_host(kernel, noise, 0.0, 1)
+    one = by_host(kernel, noise, 0.0)
     # Other strengths, same order of the weights: the same places.
-    other = by_host(np.sinh(3 * kernel), noise, 0.0, 1)
+    other = by_host(np.sinh(3 * kernel), noise, 0.0)
     np.testing.assert_array_equal(
         np.argsort(one, axis=None), np.argsort(other, axis=None)
     )
-    attached = by_host(kernel, make_noise(kernel.shape, 1.0), 1.0, 1)
+    attached = by_host(kernel, make_noise(kernel.shape, 1.0), 1.0)
     assert not np.array_equal(one, attached)
 
 
@@ -279,10 +260,12 @@ def test_strength_variance_falls_as_published():
 @pytest.mark.slow
 def test_rule_is_traceable(kernel):
     noise = make_noise(kernel.shape, 1.0)
-    expected = by_host(kernel, noise, 1.0, 1)
+    expected = by_host(kernel, noise, 1.0)
 
     def rewire_traced(matrix, *noise):
-        return ops_engine.rewire_matrix(matrix, list(map(traced_draw, noise)))
+        return traced_engine.rewire_matrix(
+            matrix, list(map(traced_draw, noise))
+        )
 
     tensors = [ops.convert_to_tensor(part) for part in (kernel, *noise)]
     for compiled in compilers():
@@ -295,27 +278,6 @@ def test_rewire_is_traceable(kernel):
     for compiled in compilers():
         function = compiled(lambda tensor: rewire(tensor, seed=0))
         assert_same(function(ops.convert_to_tensor(kernel)), expected)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("exponent", "block_sizes"), [(1.0, (3, 7)), (0.5, (1,))]
-)
-def test_large_kernels_are_traced_exactly(exponent, block_sizes):
-    # Left to itself, TensorFlow sums the rows of these blocks in another order.
-    kernel = np.random.default_rng(0).standard_normal((600, 700), np.float32)
-
-    def rewired(tensor):
-        return [
-            rewire(tensor, exponent=exponent, block_size=block_size, seed=0)
-            for block_size in block_sizes
-        ]
-
-    expected = rewired(kernel)
-    for compiled in compilers():
-        traced = compiled(rewired)(ops.convert_to_tensor(kernel))
-        for one, other in zip(traced, expected, strict=True):
-            assert_same(one, other)
 
 
 @pytest.mark.slow

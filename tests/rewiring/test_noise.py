@@ -6,7 +6,7 @@ from keras import ops
 from scipy.stats import beta, kstest
 
 from keras_parewire.rewiring.noise import host_noise, traced_noise
-from keras_parewire.rewiring.philox import philox_array, philox_tensor
+from keras_parewire.rewiring.philox import host_bits, traced_bits
 from keras_parewire.rewiring.seeding import noise_key
 
 KEY = (0xFFFFFFFF, 0x80000000, 0x70617265, 7)
@@ -22,19 +22,19 @@ def test_bits_are_those_of_numpy(stream, first):
         counter=first + (stream[0] << 64) + (stream[1] << 128),
     )
     expected = generator.random_raw(400).astype("<u8").view("<i4")
-    bits = philox_tensor(KEY, stream, ops.convert_to_tensor(blocks))
+    bits = traced_bits(KEY, stream, ops.convert_to_tensor(blocks))
     np.testing.assert_array_equal(as_array(bits).ravel(), expected)
-    bits = philox_array(KEY, stream, 8 * first, 800)
+    bits = host_bits(KEY, stream, 8 * first, 800)
     np.testing.assert_array_equal(bits, expected)
 
 
 @pytest.mark.any_backend
 def test_bits_can_be_had_from_anywhere():
-    bits = philox_array(KEY, (0, 0), 0, 50)
+    bits = host_bits(KEY, (0, 0), 0, 50)
     for first in range(20):
         for count in (1, 7, 30):
             np.testing.assert_array_equal(
-                philox_array(KEY, (0, 0), first, count),
+                host_bits(KEY, (0, 0), first, count),
                 bits[first : first + count],
             )
 

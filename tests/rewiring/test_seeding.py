@@ -10,7 +10,10 @@ from keras_parewire import PARewired, StrengthStabilized, rewire
 from keras_parewire.rewiring.seeding import derive_seed
 
 SHAPE = (24, 16)
-WRAPPERS = [PARewired, lambda *a, **k: StrengthStabilized(*a, 5, **k)]
+WRAPPERS = [
+    PARewired,
+    lambda *a, **k: StrengthStabilized(*a, candidates=5, **k),
+]
 wrappers = pytest.mark.parametrize(
     "wrapper", WRAPPERS, ids=["PARewired", "StrengthStabilized"]
 )
@@ -30,8 +33,9 @@ def test_int_and_none_repeat(wrapper, base, seed):
 
 @pytest.mark.parametrize("seed", [-1, 2**31, 2**63])
 def test_any_integer_seeds_the_rewiring(seed, kernel):
-    # Which of them the base can take is up to Keras' backend.
-    initializer = PARewired(kernel, seed=seed)
+    # Which of them a random base can take is up to Keras' backend.
+    tensor = ops.convert_to_tensor(kernel)
+    initializer = PARewired(lambda shape, dtype=None: tensor, seed=seed)
     assert_same(initializer(kernel.shape), rewire(kernel, seed=seed))
     assert differ(rewire(kernel, seed=seed), rewire(kernel, seed=0))
 
@@ -312,6 +316,8 @@ def test_a_shared_generator_stays_paired():
     np.testing.assert_array_equal(state, after)
 
 
-def test_a_generator_of_an_array_advances(kernel):
-    initializer = PARewired(kernel, seed=keras.random.SeedGenerator(1))
+def test_the_generator_of_a_base_without_a_seed_advances(kernel):
+    tensor = ops.convert_to_tensor(kernel)
+    generator = keras.random.SeedGenerator(1)
+    initializer = PARewired(lambda shape, dtype=None: tensor, seed=generator)
     assert differ(initializer(kernel.shape), initializer(kernel.shape))

@@ -1,12 +1,12 @@
 import os
 import re
+import threading
 
 import numpy as np
 import pytest
 from helpers import as_array
 
 from keras_parewire import rewire
-from keras_parewire.rewiring import numpy_engine
 from keras_parewire.rewiring.threads import (
     THREADS_VARIABLE,
     thread_count,
@@ -43,16 +43,15 @@ def test_the_variable_must_be_a_positive_integer(monkeypatch, kernel, text):
         rewire(kernel)
 
 
-def test_no_thread_is_started_if_one_is_allowed(monkeypatch, kernel):
-    monkeypatch.setattr(numpy_engine, "_AHEAD", 0)
-    started = []
+def test_no_thread_is_started_if_one_is_allowed(monkeypatch):
+    kernel = np.random.default_rng(0).normal(size=(1024, 1100))
+    start, started = threading.Thread.start, []
 
-    class Executor(numpy_engine.ThreadPoolExecutor):
-        def __init__(self, *args, **kwargs):
-            started.append(self)
-            super().__init__(*args, **kwargs)
+    def recording(thread):
+        started.append(thread)
+        start(thread)
 
-    monkeypatch.setattr(numpy_engine, "ThreadPoolExecutor", Executor)
+    monkeypatch.setattr(threading.Thread, "start", recording)
     results = []
     for count in "12":
         monkeypatch.setenv(THREADS_VARIABLE, count)

@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 from PIL import Image
 
 from keras_parewire import (
-    RewireReport,
+    StrengthReport,
     animate_rewiring,
     plot_connections,
     plot_strength_variances,
@@ -21,7 +21,7 @@ from keras_parewire import (
     strength_variance,
     strengths,
 )
-from keras_parewire.models.report import ReportRow
+from keras_parewire.models.strength_table import ReportRow
 from keras_parewire.rewiring.seeding import noise_key
 from keras_parewire.visualization import animation
 
@@ -253,7 +253,7 @@ def test_integers_are_plotted():
 def test_infinite_strength_variances():
     row = ReportRow("a/kernel", (2, 3), 2, 3, 1, before=1.0, after=np.inf)
     with pytest.raises(ValueError, match=r"finite.*a/kernel with 1\.0 before"):
-        plot_strength_variances(RewireReport((row,), seed=0))
+        plot_strength_variances(StrengthReport((row,), seed=0))
     model = dense_model()
     model.layers[1].kernel.assign(ops.full((32, 16), np.inf))
     with pytest.raises(ValueError, match="finite"):
@@ -290,7 +290,7 @@ def test_models_without_kernels():
 
 
 def test_kernels_have_no_variances_to_plot(kernel):
-    with pytest.raises(TypeError, match="a Keras model or a `RewireReport`"):
+    with pytest.raises(TypeError, match="a Keras model or a `StrengthReport`"):
         plot_strength_variances(kernel)
 
 

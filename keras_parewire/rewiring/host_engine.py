@@ -1,4 +1,4 @@
-"""The rule of `ops_engine.py` in NumPy, for kernels whose values are known.
+"""The rule of `traced_engine.py` in NumPy, for kernels of known values.
 
 Compilers and accelerators are slow at a long series of small steps: on a CPU,
 this engine is several times faster than any backend's loop, and it needs no
@@ -8,8 +8,7 @@ any number of threads.
 **Threads.** NumPy lets other threads run while it sorts or calculates, but they
 all need Python's global lock between two calls, and passing it on takes longer
 than a call on a short row. What does not depend on the strengths takes few
-calls, so a second thread prepares it. For several kernels at the same time, see
-`models/execution.py`.
+calls, so a second thread prepares it.
 """
 
 import sys
@@ -19,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_parewire.rewiring.noise import Draw
-from keras_parewire.rewiring.ops_engine import attachment, sum_rows
-from keras_parewire.rewiring.sorting import sort_rows
+from keras_parewire.rewiring.attachment import attachment
+from keras_parewire.rewiring.noise import HostDraw
+from keras_parewire.rewiring.sorting import host_sorted
+from keras_parewire.rewiring.threads import thread_count
 
 # How many weights are prepared at a time: enough to hide the cost of a call,
 # few enough to stay in cache.
@@ -39,34 +39,28 @@ Slab = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def rewire_matrix(
-    matrix: np.ndarray,
-    noise: Sequence[Draw],
-    exponent: float,
-    block_size: int,
-    threads: int = 1,
+    matrix: np.ndarray, noise: Sequence[HostDraw], exponent: float
 ) -> np.ndarray:
-    """PA-rewires a matrix, as `ops_engine.rewire_matrix` does.
+    """PA-rewires a matrix, as `traced_engine.rewire_matrix` does.
 
     Args:
         matrix: Floating-point array of shape `(inputs, outputs)`.
         noise: A pair of functions that draw the noise, one for each pass, see
             `host_noise`.
         exponent: Exponent of the attachment probability, 0 or more.
-        block_size: How many rows share one snapshot of the strengths.
-        threads: How many threads may work at once.
 
     Returns:
         A new array of the same shape, dtype and values.
     """
     wide = np.float64 if matrix.dtype == np.float64 else np.float32
-    rows = _transpose(matrix, wide, threads)
-    rewire_rows(rows, noise[0], exponent, block_size, threads)
-    rows = _transpose(rows, wide, threads)
-    rewire_rows(rows, noise[1], exponent, block_size, threads)
+    rows = _transpose(matrix, wide)
+    rewire_rows(rows, noise[0], exponent)
+    rows = _transpose(rows, wide)
+    rewire_rows(rows, noise[1], exponent)
     return rows.astype(matrix.dtype, copy=False)
 
 
-def _transpose(matrix: np.ndarray, dtype: Any, threads: int) -> np.ndarray:
+def _transpose(matrix: np.ndarray, dtype: Any) -> np.ndarray:
     """Returns a transposed copy, made in strips: faster for large matrices."""
     transposed = np.empty(matrix.shape[::-1], dtype)
 
@@ -75,6 +69,7 @@ def _transpose(matrix: np.ndarray, dtype: Any, threads: int) -> np.ndarray:
         transposed[:, strip] = matrix[strip].T
 
     starts = range(0, len(matrix), _STRIP)
+    threads = thread_count()
     if threads > 1 and matrix.size >= _AHEAD:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(copy, starts))
@@ -84,50 +79,32 @@ def _transpose(matrix: np.ndarray, dtype: Any, threads: int) -> np.ndarray:
     return transposed
 
 
-def rewire_rows(
-    rows: np.ndarray,
-    noise: Draw,
-    exponent: float,
-    block_size: int,
-    threads: int = 1,
-) -> None:
+def rewire_rows(rows: np.ndarray, noise: HostDraw, exponent: float) -> None:
     """Runs one pass over `rows`, of shape `(visited, others)`, in place."""
     visited, others = rows.shape
     if visited == 1 or others == 1:
         return
     strengths = rows[0].astype(np.float32)
-    ahead = threads > 1 and rows.size >= _AHEAD
-    slab_size = _SLAB_AHEAD if ahead else _SLAB
-    slabs = _prepare(rows, noise, block_size, slab_size)
+    ahead = rows.size >= _AHEAD and thread_count() > 1
+    slabs = _prepare(rows, noise, _SLAB_AHEAD if ahead else _SLAB)
     for slab in _one_ahead(slabs) if ahead else slabs:
         _visit(*slab, strengths, exponent)
 
 
 def _prepare(
-    rows: np.ndarray, noise: Draw, block_size: int, slab_size: int
+    rows: np.ndarray, noise: HostDraw, slab_size: int
 ) -> Iterator[Slab]:
     """Yields, slab by slab, everything that does not depend on the strengths.
 
-    That is the slab itself, cut into blocks of rows of shape
-    `(blocks, block_size, others)`, the same slab with sorted rows, and the
-    noise.
+    That is the slab itself, some rows of shape `(count, others)`, the same with
+    sorted rows, and the noise.
     """
     visited, others = rows.shape
-    slab_rows = max(1, slab_size // (others * block_size)) * block_size
-    first = 1
-    while first < visited:
-        left = visited - first
-        # The last block of a pass may be smaller than the others.
-        block_size = min(block_size, left)
-        count = min(slab_rows, left // block_size * block_size)
-        slab = rows[first : first + count]
-        in_blocks = (-1, block_size, others)
-        yield (
-            slab.reshape(in_blocks),
-            sort_rows(slab).reshape(in_blocks),
-            noise((first - 1) * others, slab.size).reshape(in_blocks),
-        )
-        first += count
+    slab_rows = max(1, slab_size // others)
+    for first in range(1, visited, slab_rows):
+        slab = rows[first : first + slab_rows]
+        samples = noise((first - 1) * others, slab.size)
+        yield slab, host_sorted(slab), samples.reshape(slab.shape)
 
 
 def _one_ahead(slabs: Iterator[Slab]) -> Iterator[Slab]:
@@ -143,44 +120,32 @@ def _one_ahead(slabs: Iterator[Slab]) -> Iterator[Slab]:
 # and the weakest neurons get a divisor of 0.
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _visit(
-    blocks: np.ndarray,
+    rows: np.ndarray,
     ascending: np.ndarray,
     noise: np.ndarray,
     strengths: np.ndarray,
     exponent: float,
 ) -> None:
-    """Visits the rows of a slab, changing `blocks` and `strengths` in place.
+    """Visits the rows of a slab, changing `rows` and `strengths` in place.
 
     The overhead of a NumPy call equals its work on about 500 weights, so
-    buffers and views are made in advance, and single rows get no extra axis.
+    buffers and views are made in advance.
     """
-    count, block_size, others = blocks.shape
-    single = block_size == 1
-    in_block = (others,) if single else (block_size, others)
+    others = rows.shape[1]
     # Non-negative floats sort like their bits. With each clock and its column
     # packed into one integer, a plain sort, much faster than an `argsort`,
     # finds the order and breaks ties as a stable sort does.
-    keys = np.empty(in_block, np.int64)
-    clocks = keys.view(np.float32)[..., _HIGH::2]
-    places = keys.view(np.int32)[..., 1 - _HIGH :: 2]
-    unordered = np.arange(block_size * others, dtype=np.int32).reshape(in_block)
-    order = np.empty(in_block, np.intp)
-    flat_order = order.reshape(-1)
-    for block, weights, block_noise in zip(
-        blocks.reshape(count, -1),
-        ascending.reshape(count, -1),
-        noise.reshape(count, *in_block),
-        strict=True,
-    ):
+    keys = np.empty(others, np.int64)
+    clocks = keys.view(np.float32)[_HIGH::2]
+    places = keys.view(np.int32)[1 - _HIGH :: 2]
+    columns = np.arange(others, dtype=np.int32)
+    order = np.empty(others, np.intp)
+    for row, weights, samples in zip(rows, ascending, noise, strict=True):
         weakest = np.minimum.reduce(strengths)
         divisor = attachment(strengths, weakest, exponent)
-        np.divide(block_noise, divisor, out=clocks)
-        places[...] = unordered
-        keys.sort(axis=-1)
+        np.divide(samples, divisor, out=clocks)
+        places[...] = columns
+        keys.sort()
         order[...] = places
-        block[flat_order] = weights
-        total = block
-        if not single:
-            total = block.reshape(in_block).astype(np.float32, copy=False)
-            total = sum_rows(total, np)[0]
-        np.add(strengths, total, out=strengths, dtype=np.float32)
+        row[order] = weights
+        np.add(strengths, row, out=strengths, dtype=np.float32)

@@ -1,14 +1,21 @@
-"""The table that the whole-model functions return."""
+"""The strengths of a model's kernels, as a table."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import keras
+
+from keras_parewire.models.kernels import ClassifiedWeight, classify_weights
+from keras_parewire.models.layer_axes import Skipped
+from keras_parewire.models.weights import unbuilt_layers
+from keras_parewire.rewiring.strengths import view_variance
+
 
 @dataclass(frozen=True)
 class ReportRow:
-    """One weight of a model, see `RewireReport`."""
+    """One weight of a model, see `StrengthReport`."""
 
     path: str
     shape: tuple[int, ...] | None
@@ -22,8 +29,8 @@ class ReportRow:
 
 
 @dataclass(frozen=True, repr=False)
-class RewireReport:
-    """What was done to each weight of a model; prints as a table.
+class StrengthReport:
+    """The strength variance of each kernel of a model; prints as a table.
 
     Iterating over it, or indexing it, gives one row for each weight of the
     model, then one for each layer in it that has not been built:
@@ -73,7 +80,11 @@ class RewireReport:
         return {"seed": self.seed, "rows": [asdict(row) for row in self.rows]}
 
     def __repr__(self) -> str:
-        return str(self)
+        kernels = sum(row.skipped is None for row in self.rows)
+        return (
+            f"<StrengthReport of {kernels} kernels, "
+            f"{len(self.rows) - kernels} skipped; print it for the table>"
+        )
 
     def __str__(self) -> str:
         done = [row for row in self.rows if row.skipped is None]
@@ -126,4 +137,69 @@ def _aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
             )
         ).rstrip()
         for cells in table
+    ]
+
+
+def strength_report(model: keras.Model | keras.layers.Layer) -> StrengthReport:
+    """Measures the strength variance of every kernel of a built model.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
+    >>> for row in strength_report(model):
+    ...     print(row.path.split("/")[-1], row.shape, row.skipped)
+    kernel (64, 32) None
+    bias (32,) bias
+
+    Args:
+        model: Built Keras model or layer. It does not change.
+
+    Returns:
+        A `StrengthReport` of the current weights, a table like that of
+        `rewire_model`.
+
+    Raises:
+        ValueError: If the model has not been built or has no values, or a
+            kernel holds NaN or infinite weights.
+        TypeError: If `model` is not a Keras model or layer.
+    """
+    rows = []
+    for item in classify_weights(model):
+        if item.view is None:
+            rows.append(skipped_row(item))
+            continue
+        variance = view_variance(item.weight.finite_values(), item.view)
+        rows.append(kernel_row(item, variance, variance))
+    return StrengthReport((*rows, *unbuilt_rows(model)), None)
+
+
+def kernel_row(
+    item: ClassifiedWeight,
+    before: float,
+    after: float,
+    remark: str | None = None,
+) -> ReportRow:
+    """Returns the row of a kernel."""
+    path, shape = item.weight.variable.path, item.weight.shape
+    groups, inputs, outputs = item.view.stack_shape  # type: ignore[union-attr]
+    return ReportRow(
+        path, shape, inputs, outputs, groups, before, after, remark=remark
+    )
+
+
+def skipped_row(item: ClassifiedWeight) -> ReportRow:
+    """Returns the row of a weight that is not a kernel, or not selected."""
+    path, shape = item.weight.variable.path, item.weight.shape
+    return ReportRow(path, shape, skipped=item.reason)
+
+
+def unbuilt_rows(model: keras.Model | keras.layers.Layer) -> list[ReportRow]:
+    """Returns a row for each layer that has not been built."""
+    return [
+        ReportRow(
+            "/".join(layer.name for layer in reversed(chain[:-1])),
+            None,
+            skipped=Skipped.NOT_BUILT.value,
+        )
+        for chain in unbuilt_layers(model)
     ]

@@ -1,11 +1,11 @@
-"""When syncs take place: the optimizer's steps, and the period in an epoch."""
+"""The steps between syncs: those taken, and the period in an epoch."""
 
 from collections.abc import Callable
 from typing import TypeAlias
 
 import keras
-from keras import ops
 
+from keras_parewire.models.optimizers import steps_of
 from keras_parewire.rewiring.validation import check_count
 
 Period: TypeAlias = int | Callable[[int], int]
@@ -20,7 +20,7 @@ def optimizer_steps(model: keras.Model) -> int:
             "compile it with one. Received: "
             f"model={model.name!r} with optimizer=None"
         )
-    return int(ops.convert_to_numpy(optimizer.iterations))
+    return steps_of(optimizer)
 
 
 def period_in_epoch(sync_period: Period, epoch: int, model: keras.Model) -> int:

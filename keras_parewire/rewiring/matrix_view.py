@@ -1,20 +1,21 @@
-"""Layouts: how a Keras kernel is read as matrices.
+"""Views of a Keras kernel as matrices.
 
-The engines only see matrices of shape `(inputs, outputs)`. A `Layout` is the
-plan that turns a kernel into a stack of them and back. It holds no values, so
-the same plan serves NumPy arrays and backend tensors.
+The engines only see matrices of shape `(inputs, outputs)`. A `MatrixView` turns
+a kernel into a stack of them and back. It holds no values, so the same view
+serves NumPy arrays and backend tensors.
 """
 
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from keras_parewire.rewiring.validation import Tensor, as_integer
+from keras_parewire.rewiring.validation import as_integer
+from keras_parewire.rewiring.values import Tensor
 
 Axes: TypeAlias = Sequence[int] | None
 
 
-class Layout(NamedTuple):
+class MatrixView(NamedTuple):
     """How a kernel is read as a stack of independent matrices.
 
     Most kernels are a single matrix, a stack of one group. A grouped
@@ -48,17 +49,18 @@ class Layout(NamedTuple):
         return xp.reshape(split, self.kernel_shape)
 
 
-def kernel_layout(
+def matrix_view(
     shape: Sequence[int], input_axes: Axes = None, output_axes: Axes = None
-) -> Layout:
-    """Plans how to read a kernel as a single matrix.
+) -> MatrixView:
+    """Returns the view of a kernel as a single matrix.
 
     Args:
-        shape: The kernel's shape, of rank 2 or more.
+        shape: The kernel's shape, of rank 2 or more unless axes are given.
         input_axes: Axes that number the input neurons.
         output_axes: Axes that number the output neurons. Both sides together
-            must name every axis. Without them the layout is Keras' own,
-            `(..., in, out)`: the outputs are on the last axis.
+            must name every axis; a side that names none has a single neuron.
+            Without them the kernel is Keras' own `(..., in, out)`: the outputs
+            are on the last axis.
     """
     sizes = _as_integers(shape)
     if sizes is None:
@@ -67,15 +69,15 @@ def kernel_layout(
             f"Received: shape={shape}"
         )
     checked, rank = tuple(sizes), len(sizes)
-    if rank < 2:
+    if rank < 2 and input_axes is None and output_axes is None:
         raise ValueError(
             "The shape of a kernel must be of rank 2 or more, to have input "
             "and output neurons; a bias is not a kernel. "
             f"Received: shape={checked} of rank {rank}"
         )
-    if min(checked) < 1:
+    if min(checked, default=0) < 0:
         raise ValueError(
-            "The sizes of a kernel's axes must be 1 or more. "
+            "The sizes of a kernel's axes must be 0 or more. "
             f"Received: shape={checked}"
         )
     if input_axes is None and output_axes is None:
@@ -88,16 +90,16 @@ def kernel_layout(
             f"the kernel. Missing: {missing}. "
             f"{_received(input_axes, output_axes)}, shape={checked}"
         )
-    return _layout(checked, checked, [], *sides)
+    return _view(checked, checked, [], *sides)
 
 
-def grouped_layout(
+def grouped_view(
     shape: Sequence[int],
     input_axes: Sequence[int],
     output_axes: Sequence[int],
     groups: int = 1,
-) -> Layout:
-    """Plans how to read a kernel as a stack of matrices.
+) -> MatrixView:
+    """Returns the view of a kernel as a stack of matrices.
 
     Args:
         shape: The kernel's shape, of rank 2 or more.
@@ -109,6 +111,11 @@ def grouped_layout(
     split_shape = shape = tuple(shape)
     rank = len(shape)
     inputs, outputs = _normalized_sides(shape, input_axes, output_axes)
+    if not inputs or not outputs:
+        raise ValueError(
+            "`input_axes` and `output_axes` must each name at least one axis. "
+            f"{_received(inputs, outputs)}"
+        )
     group_axes = sorted(set(range(rank)) - set(inputs) - set(outputs))
     if groups > 1:
         if shape[-1] % groups:
@@ -123,7 +130,7 @@ def grouped_layout(
             for axes in (group_axes, inputs, outputs)
         )
         group_axes.append(rank - 1)
-    return _layout(shape, split_shape, group_axes, inputs, outputs)
+    return _view(shape, split_shape, group_axes, inputs, outputs)
 
 
 def check_axes(
@@ -143,25 +150,20 @@ def check_axes(
         )
     inputs = _check_integers(input_axes, "input_axes")
     outputs = _check_integers(output_axes, "output_axes")
-    if not inputs or not outputs:
-        raise ValueError(
-            "`input_axes` and `output_axes` must each name at least one axis. "
-            f"{_received(inputs, outputs)}"
-        )
     _check_distinct(inputs, outputs)
     return inputs, outputs
 
 
-def _layout(
+def _view(
     shape: tuple[int, ...],
     split_shape: tuple[int, ...],
     *sides: list[int],
-) -> Layout:
+) -> MatrixView:
     groups, inputs, outputs = (
         math.prod(split_shape[axis] for axis in side) for side in sides
     )
     order = tuple(axis for side in sides for axis in side)
-    return Layout(shape, split_shape, order, (groups, inputs, outputs))
+    return MatrixView(shape, split_shape, order, (groups, inputs, outputs))
 
 
 def _normalized_sides(

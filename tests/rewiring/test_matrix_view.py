@@ -1,10 +1,19 @@
+import keras
 import numpy as np
 import pytest
 from helpers import assert_same
 from keras import ops
 
-from keras_parewire import PARewired, rewire, strength_variance, strengths
-from keras_parewire.rewiring.layouts import kernel_layout
+from keras_parewire import (
+    ChannelAverage,
+    PARewired,
+    Sinusoidal,
+    StrengthStabilized,
+    rewire,
+    strength_variance,
+    strengths,
+)
+from keras_parewire.rewiring.matrix_view import matrix_view
 
 pytestmark = pytest.mark.any_backend
 
@@ -19,12 +28,12 @@ pytestmark = pytest.mark.any_backend
         ((5, 2, 3), ([0], [1, 2]), (5, 6)),
     ],
 )
-def test_layout(shape, axes, matrix_shape):
+def test_matrix_view(shape, axes, matrix_shape):
     kernel = np.arange(np.prod(shape)).reshape(shape)
-    layout = kernel_layout(shape, *axes)
-    matrix = layout.to_stack(kernel, np)[0]
-    assert matrix.shape == layout.stack_shape[1:] == matrix_shape
-    np.testing.assert_array_equal(layout.to_kernel(matrix[None], np), kernel)
+    view = matrix_view(shape, *axes)
+    matrix = view.to_stack(kernel, np)[0]
+    assert matrix.shape == view.stack_shape[1:] == matrix_shape
+    np.testing.assert_array_equal(view.to_kernel(matrix[None], np), kernel)
 
 
 def test_strengths_are_sums_over_the_other_neurons():
@@ -62,7 +71,6 @@ def test_axes_decide_what_is_rewired():
     ("input_axes", "output_axes", "error", "message"),
     [
         ([0], None, ValueError, "must be given together. Received: input_axes"),
-        ([], [0, 1, 2], ValueError, "must each name at least one axis"),
         ([0, 0], [1], ValueError, "must not name an axis twice"),
         ([0, -3], [1], ValueError, "must not name an axis twice"),
         ([0, 1], [1], ValueError, "must not overlap"),
@@ -100,8 +108,35 @@ def test_too_few_axes(shape):
         PARewired("he_normal")(shape)
 
 
+def test_a_side_without_axes_has_a_single_neuron():
+    kernel = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    axes = {"input_axes": [], "output_axes": [0, 1]}
+    assert_same(rewire(kernel, seed=0, **axes), kernel)
+    pair = strengths(kernel, **axes)
+    assert (pair.inputs.shape, pair.outputs.shape) == ((1,), (12,))
+    plain = keras.initializers.HeNormal(seed=1, **axes)
+    assert_same(PARewired(plain, seed=0, **axes)((3, 4)), plain((3, 4)))
+    plain = keras.initializers.HeNormal(seed=1, input_axes=[], output_axes=[0])
+    wrapped = PARewired(plain, input_axes=[], output_axes=[0])
+    assert_same(wrapped((5,)), plain((5,)))
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (3, 0), (3, 3, 0, 4), (0, 0)])
+def test_empty_kernels(shape):
+    for initializer in (
+        PARewired("he_normal"),
+        StrengthStabilized("he_normal", candidates=2),
+        Sinusoidal(),
+        ChannelAverage(),
+    ):
+        assert tuple(initializer(shape).shape) == shape
+    empty = np.zeros(shape, "float32")
+    assert tuple(rewire(empty).shape) == shape
+    assert strength_variance(empty) == 0
+
+
 def test_wrong_shapes():
-    with pytest.raises(ValueError, match=r"1 or more. Received: shape=\(0, 2"):
-        PARewired("he_normal")((0, 2))
+    with pytest.raises(ValueError, match=r"0 or more. Received: shape=\(-1, 2"):
+        PARewired("he_normal")((-1, 2))
     with pytest.raises(TypeError, match=r"integers. Received: shape=\(None, 2"):
         PARewired("he_normal")((None, 2))

@@ -3,16 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
-from keras_parewire.rewiring.layouts import kernel_layout
-from keras_parewire.rewiring.validation import (
-    Tensor,
-    as_tensor,
-    finite_values,
-    is_real_dtype,
-)
+from keras_parewire.rewiring.matrix_view import matrix_view
+from keras_parewire.rewiring.values import Tensor, check_finite, real_values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +31,7 @@ def import_pyplot() -> Any:
     return plt
 
 
-def check_axes(ax: Any, count: int = 1) -> "tuple[Axes, ...]":
+def check_plot_axes(ax: Any, count: int = 1) -> "tuple[Axes, ...]":
     """Returns `ax` as a tuple of `count` Matplotlib axes."""
     import_pyplot()
     from matplotlib.axes import Axes
@@ -69,32 +63,7 @@ def finite_matrix(kernel: Tensor, name: str = "kernel") -> np.ndarray:
             f"them. Received: {name}={type(kernel).__name__} of "
             f"{len(kernel)} elements"
         )
-    # Some backends drop the imaginary parts of a list.
-    if not _is_real(kernel):
-        raise TypeError(
-            f"`{name}` must be a tensor or an array of real numbers. "
-            f"Received: {name}={kernel!r}"
-        )
-    values = finite_values(as_tensor(kernel, name), name)
-    if values is None:
-        raise ValueError(
-            f"`{name}` must have values to be drawn, but it is being traced. "
-            f"Received: {name}={kernel}"
-        )
-    layout = kernel_layout(values.shape)
-    matrix: np.ndarray = layout.to_stack(values, np)[0]
+    values = real_values(kernel, name)
+    check_finite(values, name)
+    matrix: np.ndarray = matrix_view(values.shape).to_stack(values, np)[0]
     return matrix.astype(np.float64)
-
-
-def _is_real(kernel: Tensor) -> bool:
-    dtype = getattr(kernel, "dtype", None)
-    if dtype is None:
-        try:
-            return np.asarray(kernel).dtype.kind in "fiu"
-        except ValueError:  # A ragged list.
-            return False
-    try:
-        dtype = keras.backend.standardize_dtype(dtype)
-    except ValueError:  # A dtype that Keras does not know.
-        return False
-    return is_real_dtype(dtype)

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from keras_parewire.models.report import RewireReport
-from keras_parewire.models.rewire import strength_report
+from keras_parewire.models.strength_table import (
+    StrengthReport,
+    strength_report,
+)
 from keras_parewire.rewiring.strengths import matrix_strengths
-from keras_parewire.rewiring.validation import Tensor
-from keras_parewire.visualization.figures import (
-    check_axes,
+from keras_parewire.rewiring.values import Tensor
+from keras_parewire.visualization.drawing import (
+    check_plot_axes,
     finite_matrix,
     new_axes,
 )
@@ -44,7 +46,7 @@ def plot_strengths(kernel: Tensor, *, ax: "Axes | None" = None) -> "Axes":
             infinite, or the kernel is being traced.
     """
     pair = matrix_strengths(finite_matrix(kernel))
-    [axes] = new_axes((6.4, 4.8)) if ax is None else check_axes(ax)
+    [axes] = new_axes((6.4, 4.8)) if ax is None else check_plot_axes(ax)
     bins = np.histogram_bin_edges(np.concatenate(pair), "auto")
     for values, side, color in zip(
         pair, ("input", "output"), ("tab:orange", "tab:blue"), strict=True
@@ -62,7 +64,7 @@ def plot_strengths(kernel: Tensor, *, ax: "Axes | None" = None) -> "Axes":
 
 
 def plot_strength_variances(
-    model_or_report: "keras.layers.Layer | RewireReport",
+    model_or_report: "keras.layers.Layer | StrengthReport",
     *,
     ax: "Axes | None" = None,
 ) -> "Axes":
@@ -77,7 +79,7 @@ def plot_strength_variances(
     'strength variance'
 
     Args:
-        model_or_report: A `RewireReport`, to plot its variances before and
+        model_or_report: A `StrengthReport`, to plot its variances before and
             after rewiring, or a built model or layer, to plot its current ones.
         ax: The Matplotlib axes to plot into. Defaults to a new figure's.
 
@@ -94,9 +96,9 @@ def plot_strength_variances(
     report = model_or_report
     if isinstance(report, keras.layers.Layer):
         report = strength_report(report)
-    if not isinstance(report, RewireReport):
+    if not isinstance(report, StrengthReport):
         raise TypeError(
-            "`model_or_report` must be a Keras model or a `RewireReport`. "
+            "`model_or_report` must be a Keras model or a `StrengthReport`. "
             f"Received: model_or_report={model_or_report!r}"
         )
     rows = [row for row in report if row.skipped is None]
@@ -115,7 +117,7 @@ def plot_strength_variances(
             )
     # A line of text for each kernel.
     size = (8.0, 1.5 + 0.18 * len(rows))
-    [axes] = new_axes(size) if ax is None else check_axes(ax)
+    [axes] = new_axes(size) if ax is None else check_plot_axes(ax)
     positions = np.arange(len(rows))
     changed = bool((before != after).any())
     if changed:

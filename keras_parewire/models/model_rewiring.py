@@ -1,0 +1,184 @@
+"""Rewiring of whole models, in place."""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_parewire.models.kernels import (
+    ClassifiedWeight,
+    classify_weights,
+    warn_if_unknown,
+)
+from keras_parewire.models.optimizers import check_no_steps, new_state
+from keras_parewire.models.selection import Selection
+from keras_parewire.models.strength_table import (
+    ReportRow,
+    StrengthReport,
+    kernel_row,
+    skipped_row,
+    unbuilt_rows,
+)
+from keras_parewire.models.trained import warn_if_trained
+from keras_parewire.models.weights import Stream, Update, assign_all
+from keras_parewire.rewiring.matrix_view import MatrixView
+from keras_parewire.rewiring.rewire import host_rewire
+from keras_parewire.rewiring.seeding import (
+    Seed,
+    check_seed,
+    integer_seed,
+    noise_key,
+)
+from keras_parewire.rewiring.strengths import view_variance
+from keras_parewire.rewiring.validation import check_exponent
+
+# How many weights it takes for `verbose="auto"` to show a progress bar.
+# Rewiring that many takes about a second; a limit in seconds would make the
+# output irreproducible.
+_BAR_FROM = 20_000_000
+
+
+def rewire_model(
+    model: keras.Model | keras.layers.Layer,
+    *,
+    exponent: float = 1.0,
+    layers: Selection = None,
+    seed: Seed = None,
+    verbose: int | str = "auto",
+) -> StrengthReport:
+    """Rewires every kernel of a built model by preferential attachment (PA).
+
+    It rewires each kernel in place, along the true axes of its layer; see
+    `PARewired` for the rule. Compiled functions see the new weights at once.
+    Biases, normalization weights, embeddings, depthwise and quantized kernels,
+    and the weights of unknown layers (see `register_axes`) stay as they are;
+    the report says why. Groups of a kernel, as in a convolution with `groups`,
+    are rewired separately. If an error is raised, nothing changes.
+
+    Example:
+
+    >>> model = keras.applications.MobileNetV2(
+    ...     weights=None, input_shape=(32, 32, 3)
+    ... )
+    >>> report = rewire_model(model, seed=0)
+    >>> sum(row.skipped is None for row in report)
+    36
+
+    Args:
+        model: Built Keras model or layer that has not been trained. To draw
+            its kernels first, see `reinitialize`.
+        exponent: Number, 0 or more, the exponent of the attachment probability;
+            see `PARewired`. Defaults to 1, the paper's rule.
+        layers: Which layers to rewire. None for all; or a function that takes
+            the layer that owns a kernel (in an attention layer, one of its
+            `EinsumDense` projections) and returns whether to rewire it; or a
+            list of layers and strings. A string is the name of a layer or the
+            path of a weight, or a regular expression that matches a whole name
+            or path, such as `"block.*_conv"`. A layer includes all layers
+            inside it. Embeddings and depthwise kernels are rewired only if
+            their own layer is in the list, as an object or by its exact name.
+        seed: An integer, a `keras.random.SeedGenerator`, or None for a random
+            one. It seeds all kernels, each with its own random stream. The
+            stream depends on the name of the kernel's layer and not on the
+            order of the layers, unless their names differ only in a final
+            number, as Keras' automatic names do.
+        verbose: 0 for silence, 1 for a progress bar, 2 for a single line, as in
+            `keras.Model.fit`; `"auto"` for a progress bar if at least 20
+            million weights are rewired, which takes about a second. Defaults to
+            `"auto"`.
+
+    Returns:
+        A `StrengthReport` with a row for each weight of the model.
+
+    Raises:
+        ValueError: If the model has not been built, has no values or has been
+            trained by one of its optimizers, a kernel holds NaN or infinite
+            weights, or an argument is out of range.
+        TypeError: If an argument is of the wrong type.
+
+    Warns:
+        UserWarning: If biases or normalization statistics differ from their
+            initial values: the weights seem to have been trained, which
+            rewiring undoes. Or if nothing is rewired, since the layers of the
+            model are unknown.
+
+    Reference:
+
+    - [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
+    """
+    exponent = check_exponent(exponent)
+    seed = check_seed(seed)
+    _check_verbose(verbose)
+    classified = classify_weights(model, layers)
+    check_no_steps(model)
+    warn_if_trained(classified, stacklevel=2)
+    warn_if_unknown(classified, stacklevel=2)
+    number = integer_seed(seed)
+    advance = _progress(classified, verbose)
+    rows: list[ReportRow] = []
+    updates: list[Update] = []
+    for item in classified:
+        if item.view is None:
+            rows.append(skipped_row(item))
+            continue
+        weight, view = item.weight, item.view
+        values = weight.finite_values()
+        before = view_variance(values, view)
+        key = noise_key(weight.seed(number, Stream.REWIRING))
+        values = host_rewire(values, view, exponent, key)
+        after = view_variance(values, view)
+        remark = _remark(before, after, exponent, view)
+        rows.append(kernel_row(item, before, after, remark))
+        updates.append((weight.variable, weight.placed(values)))
+        advance(values.size)
+    # Assign only when all are computed: an error leaves the model as it was.
+    assign_all(itertools.chain(updates, new_state(model)))
+    return StrengthReport((*rows, *unbuilt_rows(model)), number)
+
+
+def _check_verbose(verbose: Any) -> None:
+    if not (isinstance(verbose, int | str) and verbose in (0, 1, 2, "auto")):
+        raise ValueError(
+            "`verbose` must be 0, 1, 2 or 'auto'. "
+            f"Received: verbose={verbose!r}"
+        )
+
+
+def _remark(
+    before: float, after: float, exponent: float, view: MatrixView
+) -> str | None:
+    """Says how the rewiring of a kernel fell short, and why; None if not."""
+    if min(view.stack_shape[1:]) == 1:
+        return "did not change, since one side has a single neuron"
+    # Exponent 0 is a shuffle, which is not meant to lower the variance.
+    if exponent == 0 or after < before / 2 or before == 0:
+        return None
+    how = "rose" if after > before else "fell by less than a factor of 2"
+    if math.isinf(exponent):
+        return f"{how}, since there are few neurons"
+    return (
+        f"{how}: there are few neurons, or the weights are small against the 1 "
+        "that the rule adds to the strengths; try a larger `exponent`"
+    )
+
+
+def _progress(
+    kernels: list[ClassifiedWeight], verbose: int | str
+) -> Callable[[int], None]:
+    """Returns a function that counts rewired weights on a progress bar."""
+    total = sum(
+        math.prod(k.weight.shape) for k in kernels if k.view is not None
+    )
+    if verbose == "auto":
+        verbose = 1 if total >= _BAR_FROM else 0
+    bar = keras.utils.Progbar(total, verbose=verbose, unit_name="weight")
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        bar.update(done)
+
+    return advance
