@@ -28,9 +28,10 @@ import keras
 import numpy as np
 from command_line import output_folder
 
+from keras_parewire import rewire_model
 from keras_parewire.studies import Study
 
-ARMS = {"plain": None, "pa": {"exponent": 1.0}}
+ARMS = {"plain": None, "pa": rewire_model}
 X = np.random.default_rng(0).normal(size=(2048, 64)).astype("float32")
 # The first run of each worker compiles, and the last ones of a worker may have
 # the machine for themselves.

@@ -6,6 +6,7 @@ import keras
 from command_line import numbers, output_folder
 from sklearn.datasets import load_digits
 
+from keras_parewire import rewire_model
 from keras_parewire.studies import Study
 
 x, y = load_digits(return_X_y=True)
@@ -33,7 +34,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", default=output_folder("own_model"))
     parser.add_argument("--ray", action="store_true")
     args = parser.parse_args()
-    arms = {"plain": None, "pa": {"exponent": 1.0}}
+    arms = {"plain": None, "pa": rewire_model}
     study = Study(make_model, train, arms=arms, path=args.out)
     study.run(args.seeds, ray=args.ray)
     print(study.report(difference=0.01))

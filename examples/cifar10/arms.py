@@ -27,9 +27,9 @@ def make_arms(candidates):
     ranked = functools.partial(pick_draw, candidates=candidates)
     return {
         "base": None,
-        "pa": {"exponent": 1.0},
-        "shuffled": {"exponent": 0.0},
-        "greedy": {"exponent": float("inf")},
+        "pa": rewire_model,
+        "shuffled": functools.partial(rewire_model, exponent=0.0),
+        "greedy": functools.partial(rewire_model, exponent=float("inf")),
         "centered": center_kernels,
         "pa_centered": functools.partial(in_turn, rewire, center_kernels),
         "pa_first": functools.partial(rewire, which="first"),
@@ -46,8 +46,8 @@ def make_arms(candidates):
 
 def in_turn(first, second, network, seed):
     """Applies two arms one after the other."""
-    first(network, seed)
-    second(network, seed)
+    first(network, seed=seed)
+    second(network, seed=seed)
 
 
 def rewire(network, seed, which="all"):

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+from cifar10.arms import make_arms
 from cifar10.trainer import CURVES
-from keras_parewire.studies.rows import Rows
 
 # Version 3 computes what version 2 did, and only stores it in another form.
 SAME_RUNS = {3: 2}
@@ -56,8 +56,12 @@ def read(paths):
 
 
 def _read_folder(path):
-    rows = Rows.open(path)
-    return rows.config, [
+    config = json.loads((path / "study.json").read_text())["config"]
+    arms = list(make_arms(candidates=1))
+    files = path.glob("runs/[0-9]*.json")
+    rows = [json.loads(file.read_text()) for file in files]
+    rows.sort(key=lambda row: (row["seed"], arms.index(row["arm"])))
+    return config, [
         {
             **{name: row[name] for name in ("arm", "seed", "metrics", "error")},
             "device": row["identity"]["environment"]["device"],

@@ -17,13 +17,11 @@ from urllib.parse import quote
 import keras
 import numpy as np
 
-from keras_parewire.models.model_rewiring import rewire_model
 from keras_parewire.models.reinitialization import reinitialize
+from keras_parewire.models.strength_table import StrengthReport
 
-Arm: TypeAlias = Mapping[str, Any] | Callable[[Any, int], Any] | None
+Arm: TypeAlias = Callable[..., Any] | None
 
-# The study passes these itself.
-_OWN_ARGUMENTS = ("model", "seed", "verbose")
 # File systems allow 255 bytes, and the seed and the suffix take some of them.
 _LONGEST_NAME = 150
 
@@ -56,16 +54,13 @@ def check_arms(arms: Any) -> dict[str, Arm]:
 def initialize(model: Any, arm: Arm, seed: int) -> None:
     """Draws new weights for a model and applies an arm to them."""
     reinitialize(model, seed=seed)
-    if callable(arm):
-        arm(model, seed)
-    elif arm is not None:
-        report = rewire_model(model, **arm, seed=seed, verbose=0)
-        if all(row.skipped for row in report):
-            raise ValueError(
-                "An arm must rewire some of the model's weights. Received: "
-                f"{dict(arm)}, for which all are skipped: "
-                f"{ {row.path: row.skipped for row in report} }"
-            )
+    report = arm(model, seed=seed) if arm is not None else None
+    if isinstance(report, StrengthReport) and all(row.skipped for row in report):
+        raise ValueError(
+            "An arm must rewire some of the model's weights. Received: an arm "
+            f"for which all are skipped: "
+            f"{ {row.path: row.skipped for row in report} }"
+        )
 
 
 def quoted(name: str) -> str:
@@ -124,26 +119,26 @@ def describe(value: Any, what: str) -> Any:
 def _check_arm(name: str, arm: Any) -> None:
     if arm is None:
         return
+    example = "functools.partial(rewire_model, exponent=0)"
     if isinstance(arm, Mapping):
-        known = inspect.signature(rewire_model).parameters
-        allowed = [key for key in known if key not in _OWN_ARGUMENTS]
-        unknown = [key for key in arm if key not in allowed]
-        if unknown:
-            raise ValueError(
-                "An arm that is a dict must hold arguments of `rewire_model`, "
-                f"of {allowed}. Received: {unknown[0]!r} in the arm {name!r}"
-            )
-    elif callable(arm):
-        try:
-            inspect.signature(arm).bind(None, 0)
-        except TypeError as error:
-            raise TypeError(
-                "An arm that is a function must take a model and a seed. "
-                f"Received: the arm {name!r}={arm!r}, for which {error}"
-            ) from error
-    else:
+        given = ", ".join(f"{key}={value!r}" for key, value in arm.items())
+        example = f"functools.partial(rewire_model, {given})"
+    if not callable(arm):
         raise TypeError(
-            "An arm must be None, a dict of arguments of `rewire_model`, or a "
-            f"function of a model and a seed. Received: the arm {name!r}="
+            "An arm must be None or a function that is called as `arm(model, "
+            f"seed=seed)`, such as `{example}`. Received: the arm {name!r}="
             f"{arm!r} of type {type(arm).__name__}"
+        )
+    try:
+        inspect.signature(arm).bind(None, seed=0)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "An arm must be a function that is called as `arm(model, "
+            f"seed=seed)`. Received: the arm {name!r}={arm!r}, for which "
+            f"{error}"
+        ) from error
+    if isinstance(arm, functools.partial) and "seed" in arm.keywords:
+        raise ValueError(
+            "An arm must take the seed of each run. Received: the arm "
+            f"{name!r}={arm!r} with a seed of its own"
         )

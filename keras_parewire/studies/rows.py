@@ -1,13 +1,19 @@
 """The rows of a study: a folder with one file for each run.
 
-Each file is written under another name and then renamed, so that it exists
-whole or not at all, on any system and with any number of processes. Its name
-identifies its run, so that no run exists twice and a listing of the folder
-shows which runs are missing.
+- `study.json`: the configuration and the environment of all rows.
+- `arms/<arm>.json`: what an arm is, once it has a row.
+- `runs/<seed>-<arm>.json`: the row of one run, with its whole identity, so that
+  rows of several folders can be put into one.
+
+Each file exists whole or not at all, and once it exists it is never changed or
+replaced, on any system and with any number of processes. So no run exists
+twice, a listing of the folder shows which runs are missing, and of two studies
+that begin in one folder at once, one is refused.
 """
 
 import contextlib
 import json
+import math
 import os
 import re
 import time
@@ -23,6 +29,12 @@ FORMAT = 1
 Run = tuple[str, int]
 Row = dict[str, Any]
 
+_ROW = re.compile(r"(0|[1-9][0-9]*)-(.+)\.json")
+_DRAFT = re.compile(r"\.[0-9a-f]{32}")
+# A process that writes for longer than this is dead.
+_LONGEST_WRITE = 24 * 60 * 60
+_KEYS = ("metrics", "error", "seconds", "threads", "flags", "utc", "identity")
+
 
 class Rows:
     """The rows of one study.
@@ -37,170 +49,160 @@ class Rows:
         self, path: Any, arms: Mapping[str, Any], config: Mapping[str, Any]
     ) -> None:
         self.path: Path = Path(path)
+        self.config = config
+        self.environment: Mapping[str, str] | None = None
         self._folder = self.path / "runs"
-        self._identity: dict[str, Any] = {
-            "format": FORMAT,
-            "config": config,
-            "environment": None,
-            "arms": arms,
-        }
-        self._read: dict[str, Row] = {}
+        self._arms = arms
+        self._begun: set[str] = set()
+        self._read: dict[Run, Row] = {}
+        self._metrics: set[str] | None = None
         self._check_folder()
-
-    @classmethod
-    def open(cls, path: Any) -> "Rows":
-        """Returns the rows of a folder as they are, of whatever study."""
-        known = _load(Path(path) / "study.json")
-        rows = cls(path, known["arms"], known["config"])
-        # Processes that add arms at once may leave one out of `study.json`.
-        for (arm, _), name in rows._listing():
-            if arm not in known["arms"]:
-                row = _load(rows._folder / name)
-                known["arms"][arm] = row["identity"]["arm"]
-        return cls(path, known["arms"], known["config"])
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The user's configuration."""
-        config: dict[str, Any] = self._identity["config"]
-        return config
-
-    @property
-    def environment(self) -> dict[str, str] | None:
-        """The environment of the rows, once it is known."""
-        environment: dict[str, str] | None = self._identity["environment"]
-        return environment
 
     def begin(self, environment: Mapping[str, str]) -> None:
         """Creates the folder, or checks that it belongs to the same study."""
-        identity = {**self._identity, "environment": dict(environment)}
-        known = self._load_identity()
-        arms = identity["arms"]
-        if known is not None:
-            self._check_same(known, identity)
-            # Arms may be added to a study.
-            arms = {**known["arms"], **arms}
-        self._identity = identity
         self._folder.mkdir(parents=True, exist_ok=True)
-        whole = {**identity, "arms": arms}
-        if whole != known:
-            _write(self.path / "study.json", whole)
+        (self.path / "arms").mkdir(exist_ok=True)
+        self._claim(self.path / "study.json", self._study(environment))
+        self.environment = dict(environment)
+        for folder in (self.path, self.path / "arms", self._folder):
+            _remove_old_drafts(folder)
 
     def runs(self) -> set[Run]:
         """Returns the runs that exist, by one listing of the folder."""
-        return {run for run, _ in self._listing()}
-
-    def add(self, row: Row) -> None:
-        """Writes the row of one run."""
-        name = _file_name(row["arm"], row["seed"])
-        identity = self._identity
-        row = {
-            **row,
-            "identity": {
-                "arm": identity["arms"][row["arm"]],
-                "config": identity["config"],
-                "environment": identity["environment"],
-            },
-        }
-        _write(self._folder / name, row)
-        self._read[name] = row
-
-    def __iter__(self) -> Iterator[Row]:
-        """Yields the rows of the study's arms, ordered by seed and arm."""
-        places = {arm: i for i, arm in enumerate(self._identity["arms"])}
-        names = {
-            (seed, places[arm]): name
-            for (arm, seed), name in self._listing()
-            if arm in places
-        }
-        self._check_folder()
-        for key in sorted(names):
-            yield self._load(names[key])
-
-    def _listing(self) -> list[tuple[Run, str]]:
         try:
             names = os.listdir(self._folder)
         except FileNotFoundError:
-            return []
-        # Others are drafts that killed processes left, or the user's own.
-        return [
-            (_run(name), name)
-            for name in names
-            if re.fullmatch(r"[0-9]+-.+\.json", name)
-        ]
+            return set()
+        # Others are drafts, or the user's own.
+        found = filter(None, map(_ROW.fullmatch, names))
+        return {(unquote(match[2]), int(match[1])) for match in found}
 
-    def _load(self, name: str) -> Row:
-        if name not in self._read:
-            path = self._folder / name
+    def add(self, row: Row) -> Row:
+        """Writes the row of one run, and returns the one that counts.
+
+        That is the row of another process, if one has made the same run.
+        """
+        arm, seed = row["arm"], row["seed"]
+        if arm not in self._begun:
+            self._claim(*self._arm_file(arm))
+            self._begun.add(arm)
+        row = {**row, "identity": self._identity(arm)}
+        if not create(self._file(arm, seed), row):
+            return self.read(arm, seed)
+        self._read[arm, seed] = row
+        return row
+
+    def read(self, arm: str, seed: int) -> Row:
+        """Returns the row of a run that exists."""
+        if (arm, seed) not in self._read:
+            path = self._file(arm, seed)
             row = _load(path)
-            arm = self._identity["arms"].get(row["arm"])
-            expected = {**self._identity, "arm": arm}
-            found = row["identity"]
-            expected = {key: expected[key] for key in found}
-            differing = differences(found, expected)
-            if differing:
-                raise ValueError(
-                    "A row must belong to the study that reads it. "
-                    f"Received: {path}, where {differing}"
-                )
-            self._read[name] = row
-        return self._read[name]
-
-    def _load_identity(self) -> dict[str, Any] | None:
-        path = self.path / "study.json"
-        with contextlib.suppress(FileNotFoundError):
-            known = _load(path)
-            if known.get("format") == FORMAT:
-                return known
-            raise ValueError(
-                f"`path` must hold a study of the format {FORMAT}. "
-                f"Received: path={str(self.path)!r}, where the format is "
-                f"{known.get('format')!r}"
+            problem = (
+                _problem(row, arm, seed)
+                or differences(row["identity"], self._identity(arm))
+                or self._other_metrics(row)
             )
-        return None
-
-    def _check_folder(self) -> None:
-        """Checks what the folder holds, and adopts its environment."""
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(
-                "`path` must be a folder, or not exist yet. "
-                f"Received: path={str(self.path)!r}, a file"
-            )
-        known = self._load_identity()
-        if known is not None:
-            expected = {**self._identity, "environment": known["environment"]}
-            self._check_same(known, expected)
-            self._identity = expected
-        elif self.path.exists() and any(self.path.iterdir()):
-            # Look again: another process may be creating the study right now.
-            if self._load_identity() is None and not self._folder.exists():
+            if problem:
                 raise ValueError(
-                    "`path` must be a study's folder, an empty one, or not "
-                    f"exist yet. Received: path={str(self.path)!r}, which "
-                    "holds other files"
+                    "A row must be what a run of this study wrote; if you "
+                    "delete its file, `run` makes it again. Received: "
+                    f"{path}, where {problem}"
                 )
+            self._read[arm, seed] = row
+        return self._read[arm, seed]
 
-    def _check_same(
-        self, known: Mapping[str, Any], identity: Mapping[str, Any]
-    ) -> None:
-        # An arm without rows, such as one that raised an error, may change.
-        arms = {arm for arm, _ in self.runs()}
-        common = known["arms"].keys() & identity["arms"].keys() & arms
-        found, expected = (
-            {**one, "arms": {arm: one["arms"][arm] for arm in sorted(common)}}
-            for one in (known, identity)
-        )
-        differing = differences(found, expected)
+    def __iter__(self) -> Iterator[Row]:
+        """Yields the rows of the study's arms, ordered by seed and arm."""
+        places = {arm: i for i, arm in enumerate(self._arms)}
+        runs = [(seed, places[a], a) for a, seed in self.runs() if a in places]
+        self._check_folder()
+        for seed, _, arm in sorted(runs):
+            yield self.read(arm, seed)
+
+    def _study(self, environment: Any) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "config": self.config,
+            "environment": environment,
+        }
+
+    def _identity(self, arm: str) -> dict[str, Any]:
+        return {
+            "arm": self._arms[arm],
+            "config": self.config,
+            "environment": self.environment,
+        }
+
+    def _other_metrics(self, row: Row) -> str:
+        """Says how the metrics differ from those of the rows read before."""
+        if row["metrics"] is not None:
+            found = set(row["metrics"])
+            self._metrics = self._metrics or found
+            if found != self._metrics:
+                return (
+                    f"the metrics are {sorted(found)}, not those of other "
+                    f"rows, {sorted(self._metrics)}"
+                )
+        return ""
+
+    def _arm_file(self, arm: str) -> tuple[Path, dict[str, Any]]:
+        path = self.path / "arms" / f"{quoted(arm)}.json"
+        return path, {"arm": arm, "description": self._arms[arm]}
+
+    def _file(self, arm: str, seed: int) -> Path:
+        return self._folder / f"{seed}-{quoted(arm)}.json"
+
+    def _claim(self, path: Path, content: dict[str, Any]) -> None:
+        if not create(path, content):
+            self._check_same(path, content)
+
+    def _check_same(self, path: Path, content: dict[str, Any]) -> None:
+        differing = differences(_load(path), content)
         if differing:
             raise ValueError(
                 "`path` must not hold another study: rows of different arms, "
                 "configurations or environments do not mix. Received: "
-                f"path={str(self.path)!r}, where {differing}"
+                f"path={str(self.path)!r}, where in {path.name} {differing}"
+            )
+
+    def _check_folder(self) -> None:
+        """Checks what the folder holds, and adopts its environment."""
+        study = self.path / "study.json"
+        if study.exists():
+            environment = _load(study).get("environment")
+            self._check_same(study, self._study(environment))
+            self.environment = environment
+            for arm in self._arms:
+                path, content = self._arm_file(arm)
+                if path.exists():
+                    self._check_same(path, content)
+            return
+        problem = ""
+        if self.path.is_symlink() and not self.path.exists():
+            problem = "a link to a folder that does not exist"
+        elif self.path.exists() and not self.path.is_dir():
+            problem = "a file"
+        elif self.runs():
+            problem = (
+                "which holds rows but no `study.json`: restore that file, or "
+                "move the folder away"
+            )
+        elif self.path.exists() and not {"arms", "runs"}.issuperset(
+            name for name in os.listdir(self.path) if not _DRAFT.fullmatch(name)
+        ):
+            problem = "which holds other files"
+        # Another process may be creating the study right now.
+        if problem and not study.exists():
+            raise ValueError(
+                "`path` must be a study's folder, an empty one, or not exist "
+                f"yet. Received: path={str(self.path)!r}, {problem}"
             )
 
 
 def differences(found: Any, expected: Any, name: str = "") -> str:
     """Says in words what differs; empty if nothing does."""
+    if found == expected:
+        return ""
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
         keys = [*found, *(key for key in expected if key not in found)]
         parts = [
@@ -210,26 +212,35 @@ def differences(found: Any, expected: Any, name: str = "") -> str:
             for key in keys
         ]
         return "; ".join(part for part in parts if part)
-    if found == expected:
-        return ""
     return f"{name} is {found!r}, not {expected!r}"
 
 
-def _file_name(arm: str, seed: int) -> str:
-    return f"{seed}-{quoted(arm)}.json"
-
-
-def _run(name: str) -> Run:
-    seed, _, arm = name.removesuffix(".json").partition("-")
-    return unquote(arm), int(seed)
+def _problem(row: Row, arm: str, seed: int) -> str:
+    """Says what makes a row impossible; empty if nothing does."""
+    if (row.get("arm"), row.get("seed")) != (arm, seed):
+        return f"the row is of {row.get('arm')!r}, seed {row.get('seed')!r}"
+    missing = [key for key in _KEYS if key not in row]
+    if missing:
+        return f"{missing[0]} is missing"
+    metrics, error = row["metrics"], row["error"]
+    if metrics is None and isinstance(error, str):
+        return ""
+    if not isinstance(metrics, dict) or not metrics or error is not None:
+        return f"metrics is {metrics!r} and error is {error!r}"
+    for name, value in metrics.items():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            return f"metrics.{name} is {value!r}"
+    return ""
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            content = json.loads(file.read())
     except ValueError as error:
         raise ValueError(
-            f"A study's files must be JSON. Received: {path}, where {error}"
+            "A study's files must be JSON; if you delete the file of a row, "
+            f"`run` makes it again. Received: {path}, where {error}"
         ) from error
     if not isinstance(content, dict):
         raise ValueError(
@@ -238,12 +249,31 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    write_whole(path, json.dumps(content, indent=1, allow_nan=False))
+def create(path: Path, content: Mapping[str, Any]) -> bool:
+    """Writes a file unless it exists; returns whether it did not."""
+    text = json.dumps(content, indent=1, allow_nan=False)
+    with _draft(path, text) as draft:
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return False
+        except OSError:
+            # Some file systems, such as FAT, have no links.
+            if path.exists():
+                return False
+            draft.replace(path)
+    return True
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is never seen half written."""
+    """Writes or replaces a file that is never seen half written."""
+    with _draft(path, text) as draft:
+        draft.replace(path)
+
+
+@contextlib.contextmanager
+def _draft(path: Path, text: str) -> Iterator[Path]:
+    """Writes a file beside another, and removes it unless it was moved."""
     draft = path.with_name(f".{uuid.uuid4().hex}")
     try:
         # Line ends stay as they are, on any system.
@@ -251,16 +281,16 @@ def write_whole(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        _replace(draft, path)
-    except BaseException:
+        yield draft
+    finally:
         draft.unlink(missing_ok=True)
-        raise
 
 
-def _replace(draft: Path, path: Path) -> None:
-    # Windows refuses while another process reads the file.
-    for _ in range(50):
-        with contextlib.suppress(PermissionError):
-            return os.replace(draft, path)
-        time.sleep(0.1)
-    os.replace(draft, path)
+def _remove_old_drafts(folder: Path) -> None:
+    """Removes what killed processes left."""
+    for name in filter(_DRAFT.fullmatch, os.listdir(folder)):
+        draft = folder / name
+        # Another process may be faster.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - draft.stat().st_mtime > _LONGEST_WRITE:
+                draft.unlink()

@@ -5,8 +5,9 @@ import inspect
 import itertools
 import math
 import numbers
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -23,10 +24,11 @@ from keras_parewire.studies.environment import (
     find_environment,
     find_flags,
 )
-from keras_parewire.studies.names import automatic_names
 
 # Keeps the random numbers of training apart from those of the weights.
 _TRAINING = 0x747261696E
+# What Keras appends to the names of layers and metrics.
+_NUMBER = re.compile("_[0-9]+")
 
 
 class Outcome(NamedTuple):
@@ -38,7 +40,6 @@ class Outcome(NamedTuple):
         seconds: How long training took.
         threads: How many threads the backend used for one operation.
         flags: Environment variables that change how it computes.
-        automatic: The names of metrics that Keras numbers, without numbers.
     """
 
     metrics: dict[str, float] | None
@@ -46,7 +47,6 @@ class Outcome(NamedTuple):
     seconds: float
     threads: int = 0
     flags: str = ""
-    automatic: Sequence[str] = ()
 
 
 class Runner:
@@ -131,8 +131,7 @@ class Runner:
         if bad:
             listed = ", ".join(f"{name} is {v}" for name, v in bad.items())
             return Outcome(None, f"Not finite: {listed}", seconds, *machine)
-        automatic = automatic_names(self.model)
-        return Outcome(metrics, None, seconds, *machine, automatic)
+        return Outcome(metrics, None, seconds, *machine)
 
 
 def check_metrics(result: Any) -> dict[str, float]:
@@ -151,6 +150,30 @@ def check_metrics(result: Any) -> dict[str, float]:
             f"makes one of a tensor). Received: {result!r}"
         )
     return {name: float(value) for name, value in result.items()}
+
+
+def with_known_names(
+    metrics: Mapping[str, float], known: Collection[str]
+) -> dict[str, float]:
+    """Returns metrics by known names if only numbers in their names differ.
+
+    Keras numbers the layers, and the metrics without a name of their own, of
+    all models of a process: what is `auc` in the first one is `auc_1` in the
+    next, which a study builds after a run that failed.
+    """
+    new, old = (sorted(names, key=_natural_key) for names in (metrics, known))
+    if [_NUMBER.sub("", name) for name in new] != [
+        _NUMBER.sub("", name) for name in old
+    ]:
+        return dict(metrics)
+    by_known = dict(zip(old, new, strict=True))
+    return {name: metrics[by_known[name]] for name in known}
+
+
+def _natural_key(name: str) -> list[str | int]:
+    """Returns a key by which `auc_9` comes before `auc_10`."""
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if part.isdecimal() else part for part in parts]
 
 
 def _compilation(model: Any) -> tuple[Any, Any]:

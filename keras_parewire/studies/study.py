@@ -13,9 +13,8 @@ import keras
 
 from keras_parewire.rewiring.validation import as_integer
 from keras_parewire.studies.arms import Arm, check_arms, describe
-from keras_parewire.studies.names import as_before
 from keras_parewire.studies.rows import Row, Rows, write_whole
-from keras_parewire.studies.runner import Outcome, Runner
+from keras_parewire.studies.runner import Outcome, Runner, with_known_names
 
 # The columns of a row besides its metrics.
 _OWN_COLUMNS = ("arm", "seed", "error", "seconds", "threads", "flags", "utc")
@@ -39,6 +38,7 @@ class Study:
 
     >>> import tempfile
     >>> import numpy as np
+    >>> from keras_parewire import rewire_model
     >>> def make_model():
     ...     model = keras.Sequential(
     ...         [keras.Input((8,)), keras.layers.Dense(4)]
@@ -50,7 +50,7 @@ class Study:
     ...     history = model.fit(x, x[:, :4], epochs=2, verbose=0).history
     ...     return {"loss": history["loss"][-1]}
     >>> path = tempfile.mkdtemp()  # Where the rows are to stay.
-    >>> arms = {"plain": None, "pa": {"exponent": 1.0}}
+    >>> arms = {"plain": None, "pa": rewire_model}
     >>> study = Study(make_model, train, arms=arms, path=path)
     >>> study.run(seeds=range(3), verbose=0)
     >>> len(study.rows())
@@ -67,8 +67,9 @@ class Study:
             the states of random layers stays changed for the next run.
         arms: Dict from names to arms, the first of which is the reference that
             the others are compared with. An arm is None (the model's own
-            initializers), a dict of keyword arguments for `rewire_model`, or a
-            function `(model, seed)` that changes the weights.
+            initializers), or a function that is called as `arm(model,
+            seed=seed)` and changes the weights, such as `rewire_model` or
+            `functools.partial(rewire_model, exponent=0)`.
         path: Folder for the rows, created when needed.
         config: Dict of what else the results depend on, such as the number of
             epochs. Rows of different configurations do not mix. A function,
@@ -145,7 +146,8 @@ class Study:
         Raises:
             ValueError: If a seed is negative or repeated, the model is not
                 built, an arm does not fit it, `train` returns other names than
-                before, or the folder holds rows of another environment.
+                before, or the folder holds damaged rows or those of another
+                environment.
             TypeError: If `make_model` does not return a model, `train` does
                 not return a dict of numbers, or an argument is of the wrong
                 type.
@@ -172,6 +174,10 @@ class Study:
                 f"Received: resources={resources!r}, ray=False"
             )
         done = self._rows.runs()
+        for seed in numbers:
+            for arm in self.arms:
+                if (arm, seed) in done:
+                    self._rows.read(arm, seed)  # It must count.
         missing = [
             (seed, [arm for arm in self.arms if (arm, seed) not in done])
             for seed in numbers
@@ -315,7 +321,7 @@ class Study:
             if self._metrics is None:
                 earlier = (row["metrics"] for row in self._rows)
                 self._metrics = list(next(filter(None, earlier), metrics))
-            metrics = as_before(metrics, self._metrics, outcome.automatic)
+            metrics = with_known_names(metrics, self._metrics)
             self._check_names(arm, seed, list(metrics))
         now = datetime.datetime.now(datetime.UTC)
         row: Row = {

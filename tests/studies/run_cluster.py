@@ -18,7 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-ARMS = {"plain": None, "pa": {"exponent": 1.0}}
+from keras_parewire import rewire_model
+
+ARMS = {"plain": None, "pa": rewire_model}
 SEEDS = range(6)
 DATA = np.random.default_rng(0).normal(size=(32, 8)).astype("float32")
 
