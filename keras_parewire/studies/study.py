@@ -15,6 +15,7 @@ from keras_parewire.rewiring.validation import as_integer
 from keras_parewire.studies.arms import Arm, check_arms, describe
 from keras_parewire.studies.rows import Row, Rows, write_whole
 from keras_parewire.studies.runner import Outcome, Runner, with_known_names
+from keras_parewire.studies.statistics import Comparison, columns, compare
 
 # The columns of a row besides its metrics.
 _OWN_COLUMNS = ("arm", "seed", "error", "seconds", "threads", "flags", "utc")
@@ -71,6 +72,8 @@ class Study:
             seed=seed)` and changes the weights, such as `rewire_model` or
             `functools.partial(rewire_model, exponent=0)`.
         path: Folder for the rows, created when needed.
+        metric: The name of the number that verdicts are about. Others are
+            shown without. Defaults to None: the first that `train` returns.
         config: Dict of what else the results depend on, such as the number of
             epochs. Rows of different configurations do not mix. A function,
             such as an arm, is recognized only by its name: if you change what
@@ -90,6 +93,7 @@ class Study:
         *,
         arms: Mapping[str, Arm],
         path: Any,
+        metric: str | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         for name, function in (("make_model", make_model), ("train", train)):
@@ -98,11 +102,17 @@ class Study:
                     f"`{name}` must be a function. "
                     f"Received: {name}={function!r}"
                 )
+        if metric is not None and not isinstance(metric, str):
+            raise TypeError(
+                "`metric` must be the name of a number that `train` returns, "
+                f"or None. Received: metric={metric!r}"
+            )
         if config is not None and not isinstance(config, Mapping):
             raise TypeError(
                 f"`config` must be a dict or None. Received: config={config!r}"
             )
         self._make_model, self._train = make_model, train
+        self.metric = metric
         self.arms: dict[str, Arm] = check_arms(arms)
         described = describe(self.arms, "arms")
         self._rows = Rows(path, described, describe(config or {}, "config"))
@@ -258,57 +268,86 @@ class Study:
         Raises:
             ValueError: If there are no rows yet.
         """
+        self._some_rows()
         rows = self.rows()
-        self._check_any(rows)
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_whole(Path(path), text.getvalue())
 
+    def compare(
+        self, *, margin: float | None = None, planned: bool = False
+    ) -> list[Comparison]:
+        """Compares all arms with the first one, over the seeds that both have.
+
+        As the function `compare`, which says what holds, for the rows so far.
+
+        Args:
+            margin: A difference that is too small to matter, in the metric that
+                verdicts are about. Defaults to None.
+            planned: Whether the number of seeds was fixed before the first
+                look. Needs `keras_parewire[study]`. Defaults to False.
+
+        Returns:
+            A list with a `Comparison` for each metric and arm, those of the
+            metric that verdicts are about first.
+
+        Raises:
+            ValueError: If there are no rows yet, the rows are without the
+                study's `metric`, or `margin` is not positive.
+        """
+        values = columns(self._some_rows(), self.arms)
+        return compare(
+            values, metric=self.metric, margin=margin, planned=planned
+        )
+
     def report(
-        self, *, difference: float | Mapping[str, float] | None = None
+        self, *, margin: float | None = None, planned: bool = False
     ) -> str:
         """Returns what the rows show, and how certain it is, as Markdown.
 
-        The report has means of each arm, paired differences from the first arm
-        with bootstrap intervals of 95 %, Wilcoxon's signed-rank test (also
-        corrected for the number of comparisons of a metric, as by Holm), ratios
-        of variances, a sentence for each comparison of six seeds or more, and
-        how many seeds it takes to find a difference. It names arms whose runs
-        are all the same. Needs `keras_parewire[study]`.
+        The report says which arms fail more often than the first one, has a
+        sentence on each arm and how many more seeds it probably takes to tell,
+        and tables of what `compare` returns for all metrics. A notebook renders
+        it.
 
         Args:
-            difference: The size of a difference that would matter, one for all
-                metrics or a dict by metric: the report says how many more seeds
-                it takes to find it. Defaults to None.
+            margin: As in `compare`.
+            planned: As in `compare`.
 
         Raises:
-            ValueError: If there are no rows yet, or `difference` is not
-                positive or names an unknown metric.
+            ValueError: As in `compare`.
         """
         from keras_parewire.studies.report import report
 
-        rows = list(self._rows)
-        self._check_any(rows)
-        return report(rows, list(self.arms), difference)
+        rows = self._some_rows()
+        return report(rows, list(self.arms), self.metric, margin, planned)
 
-    def plot(self) -> Any:
-        """Plots each seed's difference from the first arm.
+    def plot(
+        self, *, margin: float | None = None, planned: bool = False
+    ) -> Any:
+        """Plots what `compare` returns, and each seed's difference as a dot.
 
-        Needs `keras_parewire[study]`.
+        Other metrics than the one that verdicts are about are in a plot of
+        their own, in standard deviations of the differences. Needs
+        `keras_parewire[study]`.
+
+        Args:
+            margin: As in `compare`.
+            planned: As in `compare`.
 
         Returns:
-            A `matplotlib.figure.Figure` with one plot for each metric.
+            A `matplotlib.figure.Figure`.
 
         Raises:
-            ValueError: If no seed has completed runs of two arms.
+            ValueError: As in `compare`, or if no seed has completed runs of two
+                arms.
         """
-        from keras_parewire.studies.figures import plot_differences
-        from keras_parewire.studies.statistics import columns
+        from keras_parewire.studies.plot import plot
 
-        found = columns(list(self._rows), list(self.arms))
-        return plot_differences(found)
+        found = self.compare(margin=margin, planned=planned)
+        return plot(columns(self._rows, self.arms), found, margin)
 
     def _built_runner(self) -> Runner:
         if self._runner is None:
@@ -343,6 +382,11 @@ class Study:
                 "The names that `train` returns must not be any of "
                 f"{', '.join(own)}. Received: {names}"
             )
+        if self.metric is not None and self.metric not in names:
+            raise ValueError(
+                "`metric` must be one of the numbers that `train` returns. "
+                f"Received: metric={self.metric!r}, and {names} from `train`"
+            )
         if set(names) != set(self._metrics or ()):
             raise ValueError(
                 "`train` must return the same names for every run, here "
@@ -350,12 +394,14 @@ class Study:
                 f"seed={seed}"
             )
 
-    def _check_any(self, rows: list[Any]) -> None:
+    def _some_rows(self) -> list[Row]:
+        rows = list(self._rows)
         if not rows:
             raise ValueError(
                 "There must be rows: call `run` first. "
                 f"Received: path={str(self.path)!r} with 0 rows"
             )
+        return rows
 
 
 def check_seeds(seeds: Any) -> list[int]:
