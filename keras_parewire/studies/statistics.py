@@ -152,6 +152,17 @@ def compare(
     return comparisons
 
 
+def undecided_arms(
+    values: Values, *, metric: str | None = None, margin: float | None = None
+) -> list[str]:
+    """Returns the arms that another seed could decide, with the reference."""
+    found = compare(values, metric=metric, margin=margin)
+    decided = {x.arm for x in found if x.verdict not in (None, "undecided")}
+    reference, *arms = values
+    undecided = [arm for arm in arms if arm not in decided]
+    return [reference, *undecided] if undecided else []
+
+
 def columns(
     rows: Iterable[Mapping[str, Any]], arms: Iterable[str]
 ) -> dict[str, dict[str, dict[int, float]]]:

@@ -3,9 +3,10 @@
 import csv
 import datetime
 import io
+import itertools
 import operator
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from keras_parewire.rewiring.validation import as_integer
 from keras_parewire.studies.arms import Arm, check_arms, describe
 from keras_parewire.studies.rows import Row, Rows, write_whole
 from keras_parewire.studies.runner import Outcome, Runner, with_known_names
-from keras_parewire.studies.statistics import Comparison, columns, compare
+from keras_parewire.studies.statistics import (
+    Comparison,
+    check_margin,
+    columns,
+    compare,
+    undecided_arms,
+)
 
 # The columns of a row besides its metrics.
 _OWN_COLUMNS = ("arm", "seed", "error", "seconds", "threads", "flags", "utc")
@@ -124,6 +131,8 @@ class Study:
         self,
         seeds: Iterable[int],
         *,
+        until_decided: bool = False,
+        margin: float | None = None,
         shard: tuple[int, int] | None = None,
         ray: bool | str = False,
         resources: Mapping[str, float] | None = None,
@@ -140,6 +149,16 @@ class Study:
 
         Args:
             seeds: Integers, 0 or more, each once.
+            until_decided: Whether an arm gets no more seeds once `compare` has
+                a verdict on it, from the rows of all seeds before, in the order
+                of `seeds`; with no arm left, the study ends. So whether a run
+                is made depends on these rows alone, and a study that is
+                resumed goes on as if it had never stopped. Where several seeds
+                run at once, in shards or on Ray, an arm is judged by those of
+                these rows that are written when a seed begins: verdicts hold as
+                well, but there may be some more runs or fewer, of which another
+                call of `run` makes those that are wanted. Defaults to False.
+            margin: With `until_decided`, as in `compare`. Defaults to None.
             shard: None, or `(i, n)` for the i-th of n parts of the seeds, with
                 i from 0 to n - 1: all jobs of an array may run on one folder at
                 once. Defaults to None.
@@ -169,10 +188,20 @@ class Study:
         Warns:
             UserWarning: If runs have failed.
         """
-        numbers = check_seeds(seeds)
-        if shard is not None:
-            part, parts = _check_shard(shard)
-            numbers = numbers[part::parts]
+        every = check_seeds(seeds)
+        part, parts = (0, 1) if shard is None else _check_shard(shard)
+        numbers = every[part::parts]
+        check_margin(margin)
+        if margin is not None and not until_decided:
+            raise ValueError(
+                "`margin` must come with `until_decided=True`, or be given to "
+                f"`report`. Received: margin={margin!r}, until_decided=False"
+            )
+        if until_decided and len(self.arms) < 2:
+            raise ValueError(
+                "`until_decided` needs two arms to compare. "
+                f"Received: arms={list(self.arms)}"
+            )
         if not (isinstance(ray, bool) or (isinstance(ray, str) and ray)):
             raise TypeError(
                 "`ray` must be a boolean or the address of a cluster. "
@@ -188,22 +217,37 @@ class Study:
             for arm in self.arms:
                 if (arm, seed) in done:
                     self._rows.read(arm, seed)  # It must count.
-        missing = [
-            (seed, [arm for arm in self.arms if (arm, seed) not in done])
-            for seed in numbers
-        ]
-        missing = [(seed, arms) for seed, arms in missing if arms]
-        if not missing:
+
+        def missing() -> Iterator[tuple[int, list[str]]]:
+            """Yields the seeds that need a run, with their missing arms."""
+            for seed in numbers:
+                arms = list(self.arms)
+                if until_decided:
+                    later = every[every.index(seed) :]
+                    arms = self._undecided_arms(set(later), margin)
+                arms = [arm for arm in arms if (arm, seed) not in done]
+                if arms:
+                    yield seed, arms
+
+        tasks = missing()
+        first = next(tasks, None)
+        if first is None:
             return
         # Before the bar, which would count building as part of the first run.
         runner = self._built_runner() if ray is False else None
-        total = sum(len(arms) for _, arms in missing)
+        # The most there can be.
+        total = len(numbers) * len(self.arms) - len(
+            done & {(arm, seed) for arm in self.arms for seed in numbers}
+        )
         bar = keras.utils.Progbar(total, unit_name="run") if verbose else None
 
         failed: list[str] = []
+        made = 0
 
         def record(arm: str, seed: int, outcome: Outcome) -> None:
+            nonlocal made
             self._record(arm, seed, outcome)
+            made += 1
             if outcome.error is not None:
                 failed.append(f"{arm!r}, seed {seed}, {outcome.error}")
             if bar is not None:
@@ -213,7 +257,7 @@ class Study:
             self._rows.begin(runner.environment)
             # Interrupted training may leave the model without its variables.
             self._runner = None
-            for seed, arms in missing:
+            for seed, arms in itertools.chain([first], tasks):
                 for arm in arms:
                     record(arm, seed, runner.run(arm, seed))
             self._runner = runner
@@ -222,15 +266,17 @@ class Study:
 
             cluster.run(
                 (self._make_model, self._train, self.arms),
-                missing,
+                [first, *tasks],
                 begin=self._rows.begin,
                 record=record,
                 address=ray if isinstance(ray, str) else None,
                 resources=resources,
             )
+        if bar is not None and made < total:  # All others are decided.
+            bar.update(made, finalize=True)
         if failed:
             warnings.warn(
-                f"{len(failed)} of {total} runs have failed, the first one "
+                f"{len(failed)} of {made} runs have failed, the first one "
                 f"({failed[0]}). Their rows are kept; to make a run again, "
                 f"delete its file in {str(self.path / 'runs')!r}.",
                 stacklevel=2,
@@ -348,6 +394,14 @@ class Study:
 
         found = self.compare(margin=margin, planned=planned)
         return plot(columns(self._rows, self.arms), found, margin)
+
+    def _undecided_arms(
+        self, later: Collection[int], margin: float | None
+    ) -> list[str]:
+        """Returns the arms that the rows of other seeds leave undecided."""
+        rows = (row for row in self._rows if row["seed"] not in later)
+        values = columns(rows, self.arms)
+        return undecided_arms(values, metric=self.metric, margin=margin)
 
     def _built_runner(self) -> Runner:
         if self._runner is None:
