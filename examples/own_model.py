@@ -37,4 +37,4 @@ if __name__ == "__main__":
     arms = {"plain": None, "pa": rewire_model}
     study = Study(make_model, train, arms=arms, path=args.out)
     study.run(args.seeds, ray=args.ray)
-    print(study.report(difference=0.01))
+    print(study.report(margin=0.01))

@@ -3,10 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from cifar10.summary import METRICS, UNPAIRED, percentages
+from cifar10.summary import METRICS, UNPAIRED, compare_paired, percentages
 from cifar10.trainer import CURVES
-from keras_parewire.studies.figures import plot_differences
-from keras_parewire.studies.report import compare
 
 COLORS = {
     "base": "tab:gray",
@@ -101,19 +99,37 @@ def draw_differences(found):
     found = _paired(found)
     if not found:
         return None
-    names = {arm: arm.replace("_", "\n") for arm in found}
-    return plot_differences(
-        {names[arm]: metrics for arm, metrics in found.items()},
-        labels=METRICS,
-        colors={names[arm]: COLORS[arm] for arm in found},
-        unit=" in points",
+    base, arms = found["base"], list(found)[1:]
+    # A figure looks the same however many arms a study has.
+    width = 1 + max(4.0, 0.7 * len(arms)) * len(METRICS)
+    figure, axes = plt.subplots(
+        1, len(METRICS), figsize=(width, 4), layout="constrained"
     )
+    for axis, (metric, label) in zip(axes, METRICS.items(), strict=True):
+        axis.axhline(0, color="black", linewidth=0.8)
+        names = []
+        for place, arm in enumerate(arms):
+            values = found[arm][metric]
+            apart = [values[s] - base[metric][s] for s in _common(found, arm)]
+            across = place + np.linspace(-0.25, 0.25, len(apart) + 2)[1:-1]
+            axis.plot(across, apart, ".", color=COLORS[arm], alpha=0.7)
+            line = place - 0.35, place + 0.35
+            axis.hlines(np.mean(apart), *line, COLORS[arm], lw=2)
+            name = arm.replace("_", "\n")
+            names.append(f"{name}\nn = {len(apart)}")
+        axis.set(
+            title=label,
+            ylabel="difference from base in points",
+            xlim=(-0.6, len(arms) - 0.4),
+        )
+        axis.set_xticks(range(len(names)), names, fontsize="small")
+    return figure
 
 
 def draw_effects(found):
     """Each arm's mean difference from the base against its strength variance.
 
-    Bars are bootstrap intervals of 95 %.
+    Bars are paired t intervals of 95 %.
     """
     paired = _paired(found)
     if not paired:
@@ -129,7 +145,12 @@ def draw_effects(found):
     }
     if min(variances.values()) < LEAST_VARIANCE:
         label += f" (at least {LEAST_VARIANCE:g})"
-    for item in compare(paired):
+    comparisons = [
+        item
+        for arm in list(paired)[1:]
+        for item in compare_paired(paired, arm, "base")
+    ]
+    for item in comparisons:
         arm = item["arm"]
         low, high = item["interval"] or [item["difference"]] * 2
         by_metric[item["metric"]].errorbar(
@@ -191,11 +212,12 @@ def draw_strengths(found):
 
 def _paired(found):
     """The accuracies of the base and of the arms that share seeds with it."""
-    base = found.get("base", {}).get("test_accuracy", {})
-    paired = [
-        arm
-        for arm, metrics in found.items()
-        if arm not in ("base", *UNPAIRED)
-        and set(metrics["test_accuracy"]) & set(base)
-    ]
-    return percentages({arm: found[arm] for arm in ("base", *paired) if paired})
+    arms = [arm for arm in found if arm not in ("base", *UNPAIRED)]
+    arms = [arm for arm in arms if "base" in found and _common(found, arm)]
+    return percentages({arm: found[arm] for arm in ("base", *arms) if arms})
+
+
+def _common(found, arm):
+    """The seeds that an arm shares with the base."""
+    accuracies = (found[name]["test_accuracy"] for name in (arm, "base"))
+    return sorted(set.intersection(*map(set, accuracies)))

@@ -1,112 +1,226 @@
-"""What rows support: intervals, tests and the number of seeds needed."""
+"""What the rows of a study support: differences, intervals and verdicts."""
 
+import functools
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-RESAMPLES = 9_999
-# With fewer seeds, the interval of a variance ratio means little.
-RATIO_MINIMUM = 5
-POWER = 0.8
 SIGNIFICANCE = 0.05
+# The size of an effect worth finding, in standard deviations of the paired
+# differences. The rule holds for any; this one sets where it is quickest.
+EFFECT = 0.5
 
-# Values by arm, then metric, then seed.
-Columns = dict[str, dict[str, dict[int, float]]]
-Comparison = dict[str, Any]
+# Values by arm, then metric, then seed; the first arm is the reference.
+Values = Mapping[str, Mapping[str, Mapping[int, float]]]
 
 
-def columns(rows: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> Columns:
+class Comparison(NamedTuple):
+    """What the seeds say about one arm and the reference, in one metric.
+
+    Attributes:
+        arm: Name of the arm.
+        reference: Name of the arm that it is compared with.
+        metric: Name of the metric.
+        n: Number of seeds of which both arms have a completed run.
+        difference: Mean difference, arm minus reference; NaN without seeds.
+        interval: Where the true mean difference lies in 95 % of studies,
+            infinite where the seeds are too few to say.
+        effect: The difference in standard deviations of the differences; None
+            where these do not vary.
+        verdict: `"higher"`, `"lower"`, `"equivalent"` or `"undecided"`; None
+            for exploratory metrics.
+        p: Wilcoxon's signed-rank test, corrected for the number of arms (Holm);
+            None if the comparison is not planned, or of fewer than two seeds.
+    """
+
+    arm: str
+    reference: str
+    metric: str
+    n: int
+    difference: float
+    interval: tuple[float, float]
+    effect: float | None
+    verdict: str | None
+    p: float | None = None
+
+
+def compare(
+    values: Values,
+    *,
+    metric: str | None = None,
+    margin: float | None = None,
+    planned: bool = False,
+) -> list[Comparison]:
+    """Compares all arms with the first one, over the seeds that both have.
+
+    By default, all that it says holds whenever one looks. With `n` differences
+    of mean `d` and standard deviation `s`, `c = 0.5`, `g = 1 + n c^2` and `m`
+    arms that are compared,
+
+        k = (sqrt(g) m / 0.05)^(2 / n)
+        interval = d ± s sqrt((n - 1) / n (k - 1) / (1 - k / g))
+
+    and infinite where `k >= g`. For independent normal differences, the
+    intervals of a metric, of all arms and after any number of seeds, all hold
+    the true difference in at least 95 % of studies. An arm is higher or lower
+    if its interval leaves out 0, and equivalent if it lies within the margin,
+    so that at most 5 % of studies ever hold a wrong verdict.
+
+    Example:
+
+    >>> from keras_parewire.studies import compare
+    >>> plain = {seed: 0.90 + 0.01 * (seed % 3) for seed in range(12)}
+    >>> pa = {seed: value + 0.01 * (seed % 2) for seed, value in plain.items()}
+    >>> values = {"plain": {"accuracy": plain}, "pa": {"accuracy": pa}}
+    >>> [found] = compare(values, margin=0.02)
+    >>> found.arm, found.n, found.verdict
+    ('pa', 12, 'equivalent')
+
+    Args:
+        values: The numbers as a dict by arm of dicts by metric of dicts by
+            seed. The first arm is the reference.
+        metric: The metric that verdicts are about. Defaults to the first one.
+        margin: A difference in this metric that is too small to matter.
+            Defaults to None, and no arm is equivalent.
+        planned: Whether the number of seeds was fixed before the first look.
+            Then the intervals are paired t intervals of 95 % for each arm, and
+            an arm is higher or lower if Wilcoxon's signed-rank test, corrected
+            for the number of arms (Holm), also rejects at 5 %. Needs SciPy.
+            Defaults to False.
+
+    Returns:
+        A list with a `Comparison` for each metric and arm, those of `metric`
+        first.
+
+    Raises:
+        ValueError: If `metric` is unknown or `margin` is not positive.
+
+    Reference:
+        - [Rouder et al., 2009](https://doi.org/10.3758/PBR.16.2.225) for the
+          Bayes factor whose bound of `m / 0.05` the interval solves, and
+          [Grünwald et al., 2024](https://doi.org/10.1093/jrsssb/qkae011) and
+          [Wang and Ramdas, 2024](https://arxiv.org/abs/2310.03722) for its
+          holding at any look.
+    """
+    check_margin(margin)
+    reference, *arms = values
+    metrics = list(
+        dict.fromkeys(name for arm in values.values() for name in arm)
+    )
+    if metric is not None:
+        if metrics and metric not in metrics:
+            raise ValueError(
+                f"`metric` must be one of the metrics of the runs, {metrics}. "
+                f"Received: metric={metric!r}"
+            )
+        metrics = [metric, *(name for name in metrics if name != metric)]
+    repeated = repeated_arms(values)
+    comparisons = []
+    for name in metrics:
+        samples = [
+            paired_differences(values[arm], values[reference], name)
+            for arm in arms
+        ]
+        corrected = holm([_signed_rank(apart) for apart in samples if planned])
+        for i, (arm, apart) in enumerate(zip(arms, samples, strict=True)):
+            n, p = len(apart), corrected[i] if planned else None
+            mean = float(apart.mean()) if n else math.nan
+            deviation = float(apart.std(ddof=1)) if n > 1 else 0.0
+            width = joint = half_width(n, len(arms))
+            if planned:
+                width, joint = (_t_half_width(n, m) for m in (1, len(arms)))
+            if {arm, reference} <= repeated.keys():
+                width = joint = math.inf  # All seeds are one run.
+            low, high = interval = _around(mean, width, deviation)
+            verdict = None
+            if name == metrics[0]:
+                verdict = "undecided"
+                if (low > 0 or high < 0) and (p is None or p <= SIGNIFICANCE):
+                    verdict = "higher" if low > 0 else "lower"
+                low, high = _around(mean, joint, deviation)
+                if margin is not None and -margin < low <= high < margin:
+                    verdict = "equivalent"
+            effect = mean / deviation if deviation else None
+            comparisons.append(
+                Comparison(
+                    arm, reference, name, n, mean, interval, effect, verdict, p
+                )
+            )
+    return comparisons
+
+
+def undecided_arms(
+    values: Values, *, metric: str | None = None, margin: float | None = None
+) -> list[str]:
+    """Returns the arms that another seed could decide, with the reference."""
+    found = compare(values, metric=metric, margin=margin)
+    decided = {x.arm for x in found if x.verdict not in (None, "undecided")}
+    reference, *arms = values
+    undecided = [arm for arm in arms if arm not in decided]
+    return [reference, *undecided] if undecided else []
+
+
+def columns(
+    rows: Iterable[Mapping[str, Any]], arms: Iterable[str]
+) -> dict[str, dict[str, dict[int, float]]]:
     """Sorts the metrics of completed runs by arm, metric and seed."""
-    names = [name for row in rows for name in row["metrics"] or ()]
-    found: Columns = {
-        arm: {name: {} for name in dict.fromkeys(names)} for arm in arms
-    }
+    found: dict[str, dict[str, dict[int, float]]] = {arm: {} for arm in arms}
     for row in rows:
         for name, value in (row["metrics"] or {}).items():
-            found[row["arm"]][name][row["seed"]] = value
+            found[row["arm"]].setdefault(name, {})[row["seed"]] = value
     return found
 
 
-def repeated_arms(found: Columns) -> dict[str, int]:
-    """Finds the arms whose runs are all the same in every metric.
+def check_margin(margin: Any) -> None:
+    """Checks that a margin is None or a positive number."""
+    if margin is not None and (
+        isinstance(margin, bool)
+        or not isinstance(margin, numbers.Real)
+        or not 0 < float(margin) < math.inf
+    ):
+        raise ValueError(
+            "`margin` must be None or a positive number. "
+            f"Received: margin={margin!r}"
+        )
 
-    Returns:
-        A dict from the names of these arms to their number of runs.
-    """
+
+def repeated_arms(values: Values) -> dict[str, int]:
+    """Returns the arms whose runs are all the same, with their number."""
     repeated = {}
-    for arm, by_metric in found.items():
-        values = [[*by_seed.values()] for by_seed in by_metric.values()]
-        runs = max(map(len, values), default=0)
-        if runs > 1 and all(len(set(column)) < 2 for column in values):
+    for arm, by_metric in values.items():
+        samples = [[*by_seed.values()] for by_seed in by_metric.values()]
+        runs = max(map(len, samples), default=0)
+        if runs > 1 and all(len(set(sample)) < 2 for sample in samples):
             repeated[arm] = runs
     return repeated
 
 
-def summarize(values: Any) -> dict[str, Any]:
-    """Summarizes the values of one metric over the seeds of one arm."""
-    column = np.asarray(list(values), dtype="float64")
-    return {
-        "mean": float(column.mean()),
-        "sd": float(column.std(ddof=1)) if len(column) > 1 else None,
-        "min": float(column.min()),
-        "max": float(column.max()),
-    }
-
-
-def compare_paired(
-    one: Mapping[int, float], other: Mapping[int, float]
-) -> Comparison | None:
-    """Compares two arms in one metric, over the seeds that both have.
-
-    Args:
-        one: The values of an arm by seed.
-        other: The values of the reference by seed.
-
-    Returns:
-        A dict of `n` (the number of pairs), the mean `difference`, its
-        `interval` of 95 % (paired bootstrap), `p` (Wilcoxon's signed-rank
-        test), the variance `ratio` and `ratio_interval`. Entries that need more
-        seeds are None. Returns None if there are no pairs.
-    """
-    from scipy import stats
-
-    seeds = sorted(set(one) & set(other))
-    if not seeds:
-        return None
-    first = np.array([one[seed] for seed in seeds])
-    second = np.array([other[seed] for seed in seeds])
-    apart = paired_differences(first, second)
-    p = None
-    if len(seeds) > 1:
-        # The test is not defined where nothing differs.
-        p = float(stats.wilcoxon(apart).pvalue) if any(apart) else 1
-    return {
-        "n": len(seeds),
-        "difference": float(apart.mean()),
-        "interval": _bootstrap((apart,), np.mean),
-        "p": p,
-        **_variance_ratio(first, second),
-    }
-
-
-def paired_differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns the differences of two samples, with their ties restored.
+def paired_differences(
+    one: Mapping[str, Mapping[int, float]],
+    other: Mapping[str, Mapping[int, float]],
+    metric: str,
+) -> np.ndarray:
+    """Returns the differences of two arms by seed, with their ties restored.
 
     Accuracies are multiples of one over the number of examples, so that many
     differences are of the same size. A test of ranks must not see them apart by
     rounding.
     """
-    apart = first - second
+    first, second = one.get(metric, {}), other.get(metric, {})
+    seeds = sorted(first.keys() & second.keys())
+    if not seeds:
+        return np.zeros(0)
+    pairs = np.array([(first[seed], second[seed]) for seed in seeds], float)
+    apart = pairs[:, 0] - pairs[:, 1]
     sizes = np.abs(apart)
     order = np.argsort(sizes)
     # Four units in the last place of float32, in which Keras measures, but
     # nothing that could be a difference by itself.
     rounding = min(
-        2.0**-22 * max(np.abs(first).max(), np.abs(second).max()),
-        1e-3 * float(np.median(sizes)),
+        2.0**-22 * np.abs(pairs).max(), 1e-3 * float(np.median(sizes))
     )
     starts = np.diff(sizes[order], prepend=0.0) > rounding
     level = np.where(starts, sizes[order], 0.0)
@@ -115,131 +229,51 @@ def paired_differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return restored
 
 
-def compare_groups(one: Any, other: Any) -> Comparison:
-    """Compares two groups that are not paired, as `compare_paired` does."""
+@functools.cache
+def half_width(n: int, arms: int) -> float:
+    """Returns half an interval of `compare` in standard deviations."""
+    if not n:
+        return math.inf
+    g = 1 + n * EFFECT**2
+    k = (math.sqrt(g) * arms / SIGNIFICANCE) ** (2 / n)
+    return math.sqrt((n - 1) / n * (k - 1) / (1 - k / g)) if k < g else math.inf
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Corrects p-values that are not None for their number (Holm, 1979)."""
+    corrected = list(p_values)
+    tested = [(p, i) for i, p in enumerate(p_values) if p is not None]
+    largest = 0.0
+    for rank, (p, i) in enumerate(sorted(tested)):
+        # A larger p is never corrected to less than a smaller one.
+        largest = max(largest, p * (len(tested) - rank))
+        corrected[i] = min(largest, 1.0)
+    return corrected
+
+
+def _around(mean: float, width: float, deviation: float) -> tuple[float, float]:
+    """Returns an interval of a half width in standard deviations."""
+    half = width * deviation if width < math.inf else math.inf
+    # Without a mean there are no seeds either.
+    return (mean - half, mean + half) if half < math.inf else (-half, half)
+
+
+@functools.cache
+def _t_half_width(n: int, arms: int) -> float:
+    """Returns half a t interval for one of several arms, as `half_width`."""
     from scipy import stats
 
-    one, other = np.asarray(one), np.asarray(other)
-    several = min(len(one), len(other)) > 1
-    return {
-        "n": f"{len(one)} + {len(other)}",
-        "difference": float(one.mean() - other.mean()),
-        "interval": _bootstrap(
-            (one, other), lambda a, b, axis: a.mean(axis) - b.mean(axis)
-        ),
-        "p": float(stats.mannwhitneyu(one, other).pvalue) if several else None,
-        "ratio": None,
-        "ratio_interval": None,
-    }
+    if n < 2:
+        return math.inf
+    quantile = float(stats.t.ppf(1 - SIGNIFICANCE / 2 / arms, n - 1))
+    return quantile / math.sqrt(n)
 
 
-def adjust(comparisons: Iterable[Comparison]) -> list[Comparison]:
-    """Corrects p-values for the number of comparisons of a metric (Holm, 1979).
-
-    Args:
-        comparisons: As of `compare_paired` or `compare_groups`, each with its
-            `metric`.
-
-    Returns:
-        The same comparisons in their order, each with `p_holm`, which is None
-        where `p` is.
-    """
-    adjusted = [{**item, "p_holm": None} for item in comparisons]
-    largest: dict[str, float] = {}
-    tested = [item for item in adjusted if item["p"] is not None]
-    left = Counter(item["metric"] for item in tested)
-    for item in sorted(tested, key=lambda item: item["p"]):
-        metric = item["metric"]
-        # A larger p is never adjusted to less than a smaller one.
-        p = max(largest.get(metric, 0.0), item["p"] * left[metric])
-        largest[metric], item["p_holm"] = p, min(p, 1.0)
-        left[metric] -= 1
-    return adjusted
-
-
-def seeds_needed(deviation: float, difference: float) -> int:
-    """Returns how many pairs it takes to find a difference.
-
-    Args:
-        deviation: Standard deviation of the paired differences.
-        difference: The true mean difference, not 0.
-
-    Returns:
-        The least number at which the t-test of paired differences, two-sided at
-        the 5 % level, finds it in 80 % of all studies.
-    """
-    size = abs(difference)
-    if deviation == 0:
-        return 2
-    # The normal approximation gives a lower bound, so start there.
-    least = math.floor(7.849 * (deviation / size) ** 2)
-    count = max(2, least)
-    while _power(count, size / deviation) < POWER:
-        count += 1
-    return count
-
-
-def detectable_difference(deviation: float, count: int) -> float:
-    """Returns the difference that `count` pairs find, as in `seeds_needed`.
-
-    Args:
-        deviation: Standard deviation of the paired differences.
-        count: Number of pairs, 2 or more.
-    """
-    from scipy import optimize
-
-    if deviation == 0:
-        return 0.0
-    root = optimize.brentq(lambda size: _power(count, size) - POWER, 0, 100)
-    return float(root * deviation)
-
-
-def _power(count: int, size: float) -> float:
-    """Returns the power of the t-test at a difference of `size` deviations."""
+def _signed_rank(apart: np.ndarray) -> float | None:
+    """Returns the p of Wilcoxon's signed-rank test, two-sided."""
     from scipy import stats
 
-    freedom, shift = count - 1, size * math.sqrt(count)
-    bound = stats.t.ppf(1 - SIGNIFICANCE / 2, freedom)
-    # The other tail is negligible where the power is of interest.
-    return float(stats.nct.sf(bound, freedom, shift))
-
-
-def _variance_ratio(one: np.ndarray, other: np.ndarray) -> dict[str, Any]:
-    """Returns the ratio of two variances, resampled in pairs."""
-    if len(one) < 2 or not other.var():
-        return {"ratio": None, "ratio_interval": None}
-    ratio = float(one.var(ddof=1) / other.var(ddof=1))
-    if len(one) < RATIO_MINIMUM:
-        return {"ratio": ratio, "ratio_interval": None}
-    # A resample may repeat a single seed, and so have no variance.
-    least = 1e-12 * other.var()
-
-    def statistic(a: Any, b: Any, axis: int) -> Any:
-        return (a.var(axis) + least) / (b.var(axis) + least)
-
-    interval = _bootstrap((one, other), statistic, paired=True)
-    return {"ratio": ratio, "ratio_interval": interval}
-
-
-def _bootstrap(
-    samples: Sequence[np.ndarray],
-    statistic: Callable[..., Any],
-    paired: bool = False,
-) -> list[float] | None:
-    """Returns the 95 % percentile interval, or None for a single seed."""
-    from scipy import stats
-
-    if min(map(len, samples)) < 2:
+    if len(apart) < 2:
         return None
-    interval = stats.bootstrap(
-        samples,
-        statistic,
-        paired=paired,
-        method="percentile",
-        n_resamples=RESAMPLES,
-        # At most 80 MB at once, however many seeds there are.
-        batch=max(1, 10**7 // len(samples[0])),
-        # The same study always gets the same report.
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return [float(interval.low), float(interval.high)]
+    # The test is not defined where nothing differs.
+    return float(stats.wilcoxon(apart).pvalue) if any(apart) else 1.0

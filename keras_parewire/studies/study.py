@@ -3,9 +3,10 @@
 import csv
 import datetime
 import io
+import itertools
 import operator
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,13 @@ from keras_parewire.rewiring.validation import as_integer
 from keras_parewire.studies.arms import Arm, check_arms, describe
 from keras_parewire.studies.rows import Row, Rows, write_whole
 from keras_parewire.studies.runner import Outcome, Runner, with_known_names
+from keras_parewire.studies.statistics import (
+    Comparison,
+    check_margin,
+    columns,
+    compare,
+    undecided_arms,
+)
 
 # The columns of a row besides its metrics.
 _OWN_COLUMNS = ("arm", "seed", "error", "seconds", "threads", "flags", "utc")
@@ -71,6 +79,8 @@ class Study:
             seed=seed)` and changes the weights, such as `rewire_model` or
             `functools.partial(rewire_model, exponent=0)`.
         path: Folder for the rows, created when needed.
+        metric: The name of the number that verdicts are about. Others are
+            shown without. Defaults to None: the first that `train` returns.
         config: Dict of what else the results depend on, such as the number of
             epochs. Rows of different configurations do not mix. A function,
             such as an arm, is recognized only by its name: if you change what
@@ -90,6 +100,7 @@ class Study:
         *,
         arms: Mapping[str, Arm],
         path: Any,
+        metric: str | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         for name, function in (("make_model", make_model), ("train", train)):
@@ -98,11 +109,17 @@ class Study:
                     f"`{name}` must be a function. "
                     f"Received: {name}={function!r}"
                 )
+        if metric is not None and not isinstance(metric, str):
+            raise TypeError(
+                "`metric` must be the name of a number that `train` returns, "
+                f"or None. Received: metric={metric!r}"
+            )
         if config is not None and not isinstance(config, Mapping):
             raise TypeError(
                 f"`config` must be a dict or None. Received: config={config!r}"
             )
         self._make_model, self._train = make_model, train
+        self.metric = metric
         self.arms: dict[str, Arm] = check_arms(arms)
         described = describe(self.arms, "arms")
         self._rows = Rows(path, described, describe(config or {}, "config"))
@@ -114,6 +131,8 @@ class Study:
         self,
         seeds: Iterable[int],
         *,
+        until_decided: bool = False,
+        margin: float | None = None,
         shard: tuple[int, int] | None = None,
         ray: bool | str = False,
         resources: Mapping[str, float] | None = None,
@@ -130,6 +149,16 @@ class Study:
 
         Args:
             seeds: Integers, 0 or more, each once.
+            until_decided: Whether an arm gets no more seeds once `compare` has
+                a verdict on it, from the rows of all seeds before, in the order
+                of `seeds`; with no arm left, the study ends. So whether a run
+                is made depends on these rows alone, and a study that is
+                resumed goes on as if it had never stopped. Where several seeds
+                run at once, in shards or on Ray, an arm is judged by those of
+                these rows that are written when a seed begins: verdicts hold as
+                well, but there may be some more runs or fewer, of which another
+                call of `run` makes those that are wanted. Defaults to False.
+            margin: With `until_decided`, as in `compare`. Defaults to None.
             shard: None, or `(i, n)` for the i-th of n parts of the seeds, with
                 i from 0 to n - 1: all jobs of an array may run on one folder at
                 once. Defaults to None.
@@ -159,10 +188,20 @@ class Study:
         Warns:
             UserWarning: If runs have failed.
         """
-        numbers = check_seeds(seeds)
-        if shard is not None:
-            part, parts = _check_shard(shard)
-            numbers = numbers[part::parts]
+        every = check_seeds(seeds)
+        part, parts = (0, 1) if shard is None else _check_shard(shard)
+        numbers = every[part::parts]
+        check_margin(margin)
+        if margin is not None and not until_decided:
+            raise ValueError(
+                "`margin` must come with `until_decided=True`, or be given to "
+                f"`report`. Received: margin={margin!r}, until_decided=False"
+            )
+        if until_decided and len(self.arms) < 2:
+            raise ValueError(
+                "`until_decided` needs two arms to compare. "
+                f"Received: arms={list(self.arms)}"
+            )
         if not (isinstance(ray, bool) or (isinstance(ray, str) and ray)):
             raise TypeError(
                 "`ray` must be a boolean or the address of a cluster. "
@@ -178,22 +217,37 @@ class Study:
             for arm in self.arms:
                 if (arm, seed) in done:
                     self._rows.read(arm, seed)  # It must count.
-        missing = [
-            (seed, [arm for arm in self.arms if (arm, seed) not in done])
-            for seed in numbers
-        ]
-        missing = [(seed, arms) for seed, arms in missing if arms]
-        if not missing:
+
+        def missing() -> Iterator[tuple[int, list[str]]]:
+            """Yields the seeds that need a run, with their missing arms."""
+            for seed in numbers:
+                arms = list(self.arms)
+                if until_decided:
+                    later = every[every.index(seed) :]
+                    arms = self._undecided_arms(set(later), margin)
+                arms = [arm for arm in arms if (arm, seed) not in done]
+                if arms:
+                    yield seed, arms
+
+        tasks = missing()
+        first = next(tasks, None)
+        if first is None:
             return
         # Before the bar, which would count building as part of the first run.
         runner = self._built_runner() if ray is False else None
-        total = sum(len(arms) for _, arms in missing)
+        # The most there can be.
+        total = len(numbers) * len(self.arms) - len(
+            done & {(arm, seed) for arm in self.arms for seed in numbers}
+        )
         bar = keras.utils.Progbar(total, unit_name="run") if verbose else None
 
         failed: list[str] = []
+        made = 0
 
         def record(arm: str, seed: int, outcome: Outcome) -> None:
+            nonlocal made
             self._record(arm, seed, outcome)
+            made += 1
             if outcome.error is not None:
                 failed.append(f"{arm!r}, seed {seed}, {outcome.error}")
             if bar is not None:
@@ -203,7 +257,7 @@ class Study:
             self._rows.begin(runner.environment)
             # Interrupted training may leave the model without its variables.
             self._runner = None
-            for seed, arms in missing:
+            for seed, arms in itertools.chain([first], tasks):
                 for arm in arms:
                     record(arm, seed, runner.run(arm, seed))
             self._runner = runner
@@ -212,15 +266,17 @@ class Study:
 
             cluster.run(
                 (self._make_model, self._train, self.arms),
-                missing,
+                [first, *tasks],
                 begin=self._rows.begin,
                 record=record,
                 address=ray if isinstance(ray, str) else None,
                 resources=resources,
             )
+        if bar is not None and made < total:  # All others are decided.
+            bar.update(made, finalize=True)
         if failed:
             warnings.warn(
-                f"{len(failed)} of {total} runs have failed, the first one "
+                f"{len(failed)} of {made} runs have failed, the first one "
                 f"({failed[0]}). Their rows are kept; to make a run again, "
                 f"delete its file in {str(self.path / 'runs')!r}.",
                 stacklevel=2,
@@ -258,57 +314,94 @@ class Study:
         Raises:
             ValueError: If there are no rows yet.
         """
+        self._some_rows()
         rows = self.rows()
-        self._check_any(rows)
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_whole(Path(path), text.getvalue())
 
+    def compare(
+        self, *, margin: float | None = None, planned: bool = False
+    ) -> list[Comparison]:
+        """Compares all arms with the first one, over the seeds that both have.
+
+        As the function `compare`, which says what holds, for the rows so far.
+
+        Args:
+            margin: A difference that is too small to matter, in the metric that
+                verdicts are about. Defaults to None.
+            planned: Whether the number of seeds was fixed before the first
+                look. Needs `keras_parewire[study]`. Defaults to False.
+
+        Returns:
+            A list with a `Comparison` for each metric and arm, those of the
+            metric that verdicts are about first.
+
+        Raises:
+            ValueError: If there are no rows yet, the rows are without the
+                study's `metric`, or `margin` is not positive.
+        """
+        values = columns(self._some_rows(), self.arms)
+        return compare(
+            values, metric=self.metric, margin=margin, planned=planned
+        )
+
     def report(
-        self, *, difference: float | Mapping[str, float] | None = None
+        self, *, margin: float | None = None, planned: bool = False
     ) -> str:
         """Returns what the rows show, and how certain it is, as Markdown.
 
-        The report has means of each arm, paired differences from the first arm
-        with bootstrap intervals of 95 %, Wilcoxon's signed-rank test (also
-        corrected for the number of comparisons of a metric, as by Holm), ratios
-        of variances, a sentence for each comparison of six seeds or more, and
-        how many seeds it takes to find a difference. It names arms whose runs
-        are all the same. Needs `keras_parewire[study]`.
+        The report says which arms fail more often than the first one, has a
+        sentence on each arm and how many more seeds it probably takes to tell,
+        and tables of what `compare` returns for all metrics. A notebook renders
+        it.
 
         Args:
-            difference: The size of a difference that would matter, one for all
-                metrics or a dict by metric: the report says how many more seeds
-                it takes to find it. Defaults to None.
+            margin: As in `compare`.
+            planned: As in `compare`.
 
         Raises:
-            ValueError: If there are no rows yet, or `difference` is not
-                positive or names an unknown metric.
+            ValueError: As in `compare`.
         """
         from keras_parewire.studies.report import report
 
-        rows = list(self._rows)
-        self._check_any(rows)
-        return report(rows, list(self.arms), difference)
+        rows = self._some_rows()
+        return report(rows, list(self.arms), self.metric, margin, planned)
 
-    def plot(self) -> Any:
-        """Plots each seed's difference from the first arm.
+    def plot(
+        self, *, margin: float | None = None, planned: bool = False
+    ) -> Any:
+        """Plots what `compare` returns, and each seed's difference as a dot.
 
-        Needs `keras_parewire[study]`.
+        Other metrics than the one that verdicts are about are in a plot of
+        their own, in standard deviations of the differences. Needs
+        `keras_parewire[study]`.
+
+        Args:
+            margin: As in `compare`.
+            planned: As in `compare`.
 
         Returns:
-            A `matplotlib.figure.Figure` with one plot for each metric.
+            A `matplotlib.figure.Figure`.
 
         Raises:
-            ValueError: If no seed has completed runs of two arms.
+            ValueError: As in `compare`, or if no seed has completed runs of two
+                arms.
         """
-        from keras_parewire.studies.figures import plot_differences
-        from keras_parewire.studies.statistics import columns
+        from keras_parewire.studies.plot import plot
 
-        found = columns(list(self._rows), list(self.arms))
-        return plot_differences(found)
+        found = self.compare(margin=margin, planned=planned)
+        return plot(columns(self._rows, self.arms), found, margin)
+
+    def _undecided_arms(
+        self, later: Collection[int], margin: float | None
+    ) -> list[str]:
+        """Returns the arms that the rows of other seeds leave undecided."""
+        rows = (row for row in self._rows if row["seed"] not in later)
+        values = columns(rows, self.arms)
+        return undecided_arms(values, metric=self.metric, margin=margin)
 
     def _built_runner(self) -> Runner:
         if self._runner is None:
@@ -343,6 +436,11 @@ class Study:
                 "The names that `train` returns must not be any of "
                 f"{', '.join(own)}. Received: {names}"
             )
+        if self.metric is not None and self.metric not in names:
+            raise ValueError(
+                "`metric` must be one of the numbers that `train` returns. "
+                f"Received: metric={self.metric!r}, and {names} from `train`"
+            )
         if set(names) != set(self._metrics or ()):
             raise ValueError(
                 "`train` must return the same names for every run, here "
@@ -350,12 +448,14 @@ class Study:
                 f"seed={seed}"
             )
 
-    def _check_any(self, rows: list[Any]) -> None:
+    def _some_rows(self) -> list[Row]:
+        rows = list(self._rows)
         if not rows:
             raise ValueError(
                 "There must be rows: call `run` first. "
                 f"Received: path={str(self.path)!r} with 0 rows"
             )
+        return rows
 
 
 def check_seeds(seeds: Any) -> list[int]:

@@ -23,7 +23,6 @@ from keras import ops
 
 from keras_parewire import Sinusoidal, strength_variance
 from keras_parewire.studies.arms import initialize
-from keras_parewire.studies.runner import Outcome
 
 pytestmark = pytest.mark.slow
 
@@ -483,9 +482,8 @@ def trained(tmp_path_factory):
 def test_rows_are_in_a_folder_and_in_one_file(trained):
     [folder] = [path for path in trained.out.iterdir() if path.is_dir()]
     assert re.fullmatch("cifar10-small_cnn-[0-9a-f]{8}", folder.name)
-    table = folder.with_suffix(".csv")
-    [section] = cifar10.rows.read([folder])
-    assert list(section.rows) == [
+    section = cifar10.rows.read(folder.with_suffix(".csv"))
+    assert [(row["arm"], row["seed"]) for row in section.rows] == [
         ("base", 0),
         ("pa", 0),
         ("shuffled", 0),
@@ -494,10 +492,14 @@ def test_rows_are_in_a_folder_and_in_one_file(trained):
     ]
     assert section.stem == folder.name
     assert section.config["model"] == "small_cnn"
-    assert {row["error"] for row in section.rows.values()} == {None}
-    for paths in ([table], [folder, table]):
-        [again] = cifar10.rows.read(paths)
-        assert again == section
+    assert section.device
+    for row in section.rows:
+        assert row["error"] is None
+        assert list(row["metrics"])[-3:] == [
+            "test_accuracy",
+            "strength_variance",
+            "strength_kurtosis",
+        ]
 
 
 @pytest.mark.slow
@@ -505,11 +507,13 @@ def test_a_run_depends_on_its_arm_and_seed_only(trained, tmp_path):
     options = make_options(tmp_path, model="small_cnn", seeds=[1])
     options.arms = ["pa", "base"]
     cifar10.train.run_study(options, cifar10.data.synthetic(32, 16, 16))
-    [section] = cifar10.rows.read(tmp_path.glob("*.csv"))
-    [expected] = cifar10.rows.read(trained.out.glob("*.csv"))
-    assert len(section.rows) == 2
-    for run, row in section.rows.items():
-        assert row == expected.rows[run]
+    [found], [expected] = (
+        [cifar10.rows.read(path).rows for path in folder.glob("*.csv")]
+        for folder in (tmp_path, trained.out)
+    )
+    assert len(found) == 2
+    for row in found:
+        assert row in expected
 
 
 @pytest.mark.parametrize(
@@ -534,34 +538,27 @@ def test_another_configuration_gets_another_folder(tmp_path, change):
 # Rows.
 
 
-def write_old(path, rows, config):
-    """Writes rows of version 2 of the study: curves are lists."""
+def write(path, rows, folder):
+    """Writes rows as `train.py` does, with a configuration beside them."""
+    config = cifar10.train.make_config(
+        make_options(folder), cifar10.data.synthetic()
+    )
     path.with_suffix(".json").write_text(json.dumps(config))
-    columns = ("arm", "seed", *cifar10.rows.SINGLE, *cifar10.rows.LISTS)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*columns, "device", "flags"])
+        names = list(rows[0]["metrics"])
+        columns = ["arm", "seed", *names, "error", "device"]
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        for (arm, seed), row in rows.items():
-            metrics = row["metrics"]
-            writer.writerow(
-                {
-                    **{name: metrics[name] for name in cifar10.rows.SINGLE},
-                    **{
-                        column: [metrics[f"epoch_{i}_{name}"] for i in (1, 2)]
-                        for column, name in cifar10.rows.LISTS.items()
-                    },
-                    "arm": arm,
-                    "seed": seed,
-                    "device": "x86_64, 1 core(s)",
-                    "flags": "{}",
-                }
-            )
+        for row in rows:
+            names = {"arm": row["arm"], "seed": row["seed"]}
+            names |= {"error": row["error"], "device": "cpu x86_64"}
+            writer.writerow({**(row["metrics"] or {}), **names})
 
 
 def made_up_rows(accuracies):
     """Rows as they are read, in which only the accuracies are of interest."""
-    return {
-        (arm, seed): {
+    return [
+        {
             "arm": arm,
             "seed": seed,
             "metrics": {
@@ -578,81 +575,30 @@ def made_up_rows(accuracies):
         }
         for arm, values in accuracies.items()
         for seed, accuracy in enumerate(values)
-    }
+    ]
 
 
-def old_config(folder, version=2):
-    options = make_options(folder)
-    config = cifar10.train.make_config(options, cifar10.data.synthetic())
-    return {**config, "study_version": version}
-
-
-def test_old_rows_are_read(tmp_path):
-    path, config = tmp_path / "cifar10-mlp-1.csv", old_config(tmp_path)
+def test_rows_are_read_as_they_were_written(tmp_path):
+    path = tmp_path / "cifar10-mlp-1.csv"
     rows = made_up_rows(made_up_arms())
-    write_old(path, rows, config)
-    [section] = cifar10.rows.read([path])
-    assert section == (path.stem, config, {"x86_64, 1 core(s)"}, rows)
-    # What a killed process left of its last row.
-    path.write_text(path.read_text()[:-30])
-    [section] = cifar10.rows.read([path])
-    assert len(section.rows) == len(rows) - 1
-
-
-def test_old_rows_without_a_kurtosis(tmp_path):
-    rows = made_up_rows({"centered": [0.5]})
-    rows["centered", 0]["metrics"]["strength_kurtosis"] = float("nan")
-    write_old(tmp_path / "a.csv", rows, old_config(tmp_path))
-    [section] = cifar10.rows.read([tmp_path / "a.csv"])
-    metrics = section.rows["centered", 0]["metrics"]
-    assert metrics["strength_kurtosis"] == 0
-
-
-def test_old_and_new_rows_of_one_configuration_join(trained, tmp_path):
-    [new] = trained.out.glob("*.csv")
-    [section] = cifar10.rows.read([new])
-    config = {**section.config, "study_version": 2}
-    old, rows = tmp_path / "old.csv", dict(section.rows)
-    # The same runs, and one more.
-    more = {**rows["pa", 1], "seed": 2}
-    write_old(old, {**rows, ("pa", 2): more}, config)
-    [joined] = cifar10.rows.read([old, new])
-    assert joined.rows == {**rows, ("pa", 2): more}
-    assert joined.stem == "old"
-    assert len(joined.devices) == 2
-    for version, kinds in ((2, 1), (1, 2)):
-        write_old(old, rows, {**config, "study_version": version})
-        assert len(cifar10.rows.read([old, new])) == kinds
-    write_old(old, rows, {**config, "epochs": 9})
-    assert len(cifar10.rows.read([old, new])) == 2
-    other = {**rows["pa", 1]["metrics"], "test_accuracy": 0.123}
-    rows["pa", 1] = {**rows["pa", 1], "metrics": other}
-    write_old(old, rows, config)
-    with pytest.raises(ValueError, match=r"Received: .*'pa', seed 1 differs"):
-        cifar10.rows.read([old, new])
-
-
-def test_studies_without_rows(tmp_path):
-    write_old(tmp_path / "a.csv", {}, old_config(tmp_path))
-    with pytest.raises(ValueError, match=r"must have rows. Received: .*a\.csv"):
-        cifar10.rows.read([tmp_path / "a.csv"])
+    write(path, rows, tmp_path)
+    assert cifar10.rows.read(path).rows == rows
+    path.write_text(path.read_text().splitlines()[0])
+    with pytest.raises(ValueError, match=r"must have rows. Received: .*1\.csv"):
+        cifar10.rows.read(path)
 
 
 def test_failed_runs_are_reported(tmp_path, monkeypatch, capsys):
-    study = make_study(tmp_path)
-    study._rows.begin({"device": "cpu"})
-    for (arm, seed), row in made_up_rows(made_up_arms()).items():
-        study._record(arm, seed, Outcome(row["metrics"], None, 1.0))
+    rows = made_up_rows(made_up_arms())
     for arm in ("pa", "base"):
-        study._record(arm, 99, Outcome(None, "OSError: no luck", 1.0))
-    study.to_csv(study.path.with_suffix(".csv"))
-    config = json.dumps(old_config(tmp_path, 3))
-    study.path.with_suffix(".json").write_text(config)
-    for path in (study.path, study.path.with_suffix(".csv")):
-        text = write_report([path], tmp_path / "out", monkeypatch, capsys)
-        assert "Failed runs, not in the means: 2." in text
-        assert "`pa`, seed 99: OSError: no luck" in text
-        assert "| 8 |" in text
+        failed = {"arm": arm, "seed": 99, "metrics": None}
+        rows.append({**failed, "error": "OSError: no luck"})
+    path = tmp_path / "cifar10-mlp-1.csv"
+    write(path, rows, tmp_path)
+    text = write_report([path], tmp_path / "out", monkeypatch, capsys)
+    assert "Failed runs, not in the means: 2." in text
+    assert "`pa`, seed 99: OSError: no luck" in text
+    assert re.search(r"\| 8 +\|", text)
 
 
 # Command line.
@@ -721,12 +667,12 @@ def test_committed_rows_can_be_read():
     paths = list((EXAMPLES / "results").glob("cifar10-*.csv"))
     assert paths
     for path in paths:
-        [section] = cifar10.rows.read([path])
+        section = cifar10.rows.read(path)
         assert section.stem == path.stem
         assert path.stem.startswith(f"cifar10-{section.config['model']}-")
-        assert section.devices
+        assert section.device
         seeds = {
-            arm: {seed for name, seed in section.rows if name == arm}
+            arm: {row["seed"] for row in section.rows if row["arm"] == arm}
             for arm in ("base", "pa")
         }
         assert seeds["base"] == seeds["pa"]
@@ -751,8 +697,7 @@ def made_up_arms(seeds=8, shift=0.02):
 
 
 def summarize(accuracies):
-    rows = made_up_rows(accuracies)
-    found = cifar10.summary.measured(rows.values())
+    found = cifar10.summary.measured(made_up_rows(accuracies))
     return cifar10.summary.summarize(found)
 
 
@@ -898,11 +843,12 @@ def assert_near(found, expected):
 )
 def test_report_of_few_rows(tmp_path, accuracies, monkeypatch, capsys):
     path, out = tmp_path / "cifar10-mlp-12345678.csv", tmp_path / "out"
-    write_old(path, made_up_rows(accuracies), old_config(tmp_path))
+    write(path, made_up_rows(accuracies), tmp_path)
     printed = write_report([path], out, monkeypatch, capsys)
     assert "## mlp" in printed
     for arm in accuracies:
-        assert ("plain" if arm == "base" else f"| {arm} |") in printed
+        name = "orthogonal, plain" if arm == "base" else arm
+        assert re.search(rf"\| {name} +\|", printed)
     assert "nan" not in printed
     results = json.loads((out / "cifar10-report.json").read_text())
     assert results[0]["config"]["model"] == "mlp"

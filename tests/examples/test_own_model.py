@@ -15,6 +15,6 @@ def test_own_model(tmp_path):
     process = subprocess.run(
         command, capture_output=True, text=True, check=True
     )
-    assert "`pa` - `plain` in val_accuracy" in process.stdout
+    assert "`pa` with `plain` in val_accuracy" in process.stdout
     assert len(list((tmp_path / "runs").iterdir())) == 4
     assert len(EXAMPLE.read_text().splitlines()) <= 40
