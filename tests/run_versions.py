@@ -8,7 +8,8 @@ backend gets a virtual environment in `build/versions`, which is deleted after
 use. What a leg does not pin is the newest that pip finds; pip's own variables
 can pin more, such as `PIP_CONSTRAINT=FILE` with `torch==2.13.0` in the file. A
 Python that the machine does not have is reported and skipped. Prints a table in
-Markdown; fails if an installation or a test does.
+Markdown, a row for each, and what pytest and pip say as errors; fails if an
+installation or a test does.
 """
 
 import argparse
@@ -131,7 +132,7 @@ def try_leg(
         python = install(leg, backend, interpreter, folder)
         keras, numpy, installed = versions(python, backend)
     except RuntimeError as error:
-        print(error, flush=True)
+        print(error, file=sys.stderr, flush=True)
         return [*row, "", "", backend, "not installed"], False
     else:
         succeeded, output = run(
@@ -142,9 +143,14 @@ def try_leg(
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"\n=== {name}, {backend} ===\n{output}", flush=True)
+    print(f"\n=== {name}, {backend} ===\n{output}", file=sys.stderr, flush=True)
     result = output.splitlines()[-1].strip("= ") if output else "no output"
     return [*row, keras, numpy, f"{backend} {installed}", result], succeeded
+
+
+def print_row(cells: list[str]) -> None:
+    """Prints a row of the table in Markdown."""
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main() -> int:
@@ -159,16 +165,16 @@ def main() -> int:
     ):
         if not set(given) <= set(known):
             parser.error(f"{option} must be some of {', '.join(known)}")
-    rows, succeeded = [], True
+    header = ["leg", "Python", "Keras", "NumPy", "backend"]
+    header.append(f"fast tests on {datetime.now(UTC):%Y-%m-%d}")
+    print_row(header)
+    print_row(["---"] * len(header))
+    succeeded = True
     for name in arguments.legs:
         for backend in arguments.backends:
             row, good = try_leg(name, backend, pytest_arguments)
-            rows.append(row)
+            print_row(row)
             succeeded = succeeded and good
-    print(f"\n{datetime.now(UTC):%Y-%m-%d}\n")
-    header = ["leg", "Python", "Keras", "NumPy", "backend", "fast tests"]
-    for cells in (header, ["---"] * len(header), *rows):
-        print(f"| {' | '.join(cells)} |")
     return 0 if succeeded else 1
 
 

@@ -55,7 +55,9 @@ def initialize(model: Any, arm: Arm, seed: int) -> None:
     """Draws new weights for a model and applies an arm to them."""
     reinitialize(model, seed=seed)
     report = arm(model, seed=seed) if arm is not None else None
-    if isinstance(report, StrengthReport) and all(row.skipped for row in report):
+    if isinstance(report, StrengthReport) and all(
+        row.skipped for row in report
+    ):
         raise ValueError(
             "An arm must rewire some of the model's weights. Received: an arm "
             f"for which all are skipped: "

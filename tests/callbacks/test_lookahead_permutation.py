@@ -11,7 +11,6 @@ from helpers import as_array, assert_permutation, assert_same, bits
 from keras import layers, ops
 
 from keras_parewire import LookaheadPermutation, PARewired, reinitialize
-from keras_parewire.callbacks import lookahead_permutation
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((40, 12), np.float32)
@@ -789,16 +788,12 @@ def test_a_model_built_by_fit():
         assert permutation.is_synced()
 
 
-@pytest.mark.parametrize(("period", "checks"), [(4, 1), (lambda epoch: 4, 50)])
-def test_only_functions_are_checked_for_all_epochs(period, checks):
-    permutation = LookaheadPermutation(period)
-    permutation.set_model(make_model())
-    permutation.set_params({"epochs": 50})
-    with mock.patch.object(
-        lookahead_permutation, "period_in_epoch"
-    ) as period_in_epoch:
-        permutation.on_train_begin()
-    assert period_in_epoch.call_count == checks
+def test_a_wrong_period_of_a_late_epoch_is_found_before_training():
+    model = make_model()
+    permutation = LookaheadPermutation(lambda epoch: 4 if epoch < 9 else 0)
+    with pytest.raises(ValueError, match=r"`sync_period\(epoch\)` must be"):
+        fit(model, permutation, epochs=10)
+    assert int(as_array(model.optimizer.iterations)) == 0
 
 
 @pytest.mark.slow

@@ -18,8 +18,6 @@ import pytest
 import keras_parewire
 from keras_parewire import studies
 
-pytestmark = pytest.mark.any_backend
-
 for module in ("sphinx", "furo", "myst_parser", "sphinx_gallery"):
     pytest.importorskip(module, reason="needs the extra `docs`")
 

