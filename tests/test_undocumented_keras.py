@@ -6,7 +6,6 @@
 import random
 
 import keras
-import numpy as np
 import pytest
 from keras import ops
 
@@ -27,18 +26,7 @@ def test_seeds_of_unseeded_initializers(name):
 
 
 @pytest.mark.filterwarnings("ignore:The object being serialized includes a")
-@pytest.mark.parametrize(
-    ("make", "name"),
-    [
-        (lambda: lambda shape, dtype=None: ops.ones(shape), "__lambda__"),
-        (lambda: np.ones((2, 3), "float32"), "__numpy__"),
-        (lambda: ops.ones((2, 3)), "__tensor__"),
-    ],
-)
-def test_class_names_of_serialized_values(make, name):
-    config = keras.saving.serialize_keras_object(make())
-    assert config["class_name"] == name
-    if name != "__lambda__":
-        values = np.array(config["config"]["value"])
-        np.testing.assert_array_equal(values, np.ones((2, 3)))
-        assert config["config"]["dtype"] == "float32"
+def test_class_names_of_serialized_values():
+    function = lambda shape, dtype=None: ops.ones(shape)  # noqa: E731
+    config = keras.saving.serialize_keras_object(function)
+    assert config["class_name"] == "__lambda__"

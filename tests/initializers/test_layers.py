@@ -323,3 +323,62 @@ def test_layers_train(layer):
     model.compile("sgd", "mse")
     history = model.fit(x, np.ones((4, 1)), epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
+
+
+class BuiltInCall(layers.Layer):
+    """Lets Keras build its sublayers while it infers shapes."""
+
+    def __init__(self, initializer):
+        super().__init__()
+        self.parts = [
+            layers.Dense(12, kernel_initializer=initializer) for _ in range(2)
+        ]
+
+    def call(self, x):
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: PARewired("he_normal", seed=1),
+        lambda: StrengthStabilized("he_normal", candidates=3, seed=1),
+    ],
+    ids=["PARewired", "StrengthStabilized"],
+)
+@pytest.mark.parametrize(
+    "inputs", [keras.Input((12,)), np.ones((1, 12), "float32")], ids=["in", "x"]
+)
+def test_shape_inference_does_not_rewire(make, inputs):
+    with recorded_engines() as engines:
+        layer = BuiltInCall(make())
+        layer(inputs)
+    assert "traced_engine" not in engines
+    for part in layer.parts:
+        assert_same(part.kernel.value, make()((12, 12)))
+
+
+@pytest.mark.parametrize(
+    ("equation", "shape"),
+    [("abc,bc->abc", (None, 4, 6)), ("abc,c->abc", (None, 4, 6))],
+)
+def test_einsum_without_inputs_or_outputs(equation, shape):
+    def kernel(initializer):
+        layer = layers.EinsumDense(
+            equation, shape[1:], kernel_initializer=initializer
+        )
+        layer.build(shape)
+        return layer.kernel.value
+
+    plain = keras.initializers.HeNormal(seed=1)
+    assert_same(kernel(PARewired(plain)), kernel(plain))
+
+
+def test_the_config_is_what_the_constructor_takes():
+    for exponent in (1.0, float("inf")):
+        initializer = PARewired("he_normal", exponent=exponent, seed=1)
+        again = PARewired(**initializer.get_config())
+        assert again.exponent == exponent
+        assert_same(again((8, 6)), initializer((8, 6)))

@@ -6,7 +6,12 @@ import pytest
 from helpers import as_array, assert_permutation, assert_same, bits
 from keras import ops
 
-from keras_parewire import PARewired, StrengthStabilized, rewire
+from keras_parewire import (
+    PARewired,
+    StrengthStabilized,
+    rewire,
+    strength_variance,
+)
 from keras_parewire.rewiring.seeding import derive_seed
 
 SHAPE = (24, 16)
@@ -321,3 +326,57 @@ def test_the_generator_of_a_base_without_a_seed_advances(kernel):
     generator = keras.random.SeedGenerator(1)
     initializer = PARewired(lambda shape, dtype=None: tensor, seed=generator)
     assert differ(initializer(kernel.shape), initializer(kernel.shape))
+
+
+@wrappers
+@pytest.mark.parametrize(
+    "base",
+    [
+        "he_normal",
+        keras.initializers.HeNormal(),
+        keras.initializers.HeNormal(seed=4),
+        lambda: "an instance",
+    ],
+    ids=["name", "unseeded", "seeded", "nested"],
+)
+@pytest.mark.parametrize("first", [None, 3])
+def test_a_seed_that_is_set_later(wrapper, base, first):
+    if not isinstance(base, str | keras.initializers.Initializer):
+        base = PARewired("he_normal")
+    initializer = wrapper(base, seed=first)
+    initializer(SHAPE)
+    initializer.seed = 5
+    assert_same(initializer(SHAPE), wrapper(base, seed=5)(SHAPE))
+    initializer.seed = generator = keras.random.SeedGenerator(2)
+    assert differ(initializer(SHAPE), initializer(SHAPE))
+    assert generator.state is initializer.seed.state
+
+
+@pytest.mark.backend("jax")
+@pytest.mark.parametrize("typed", [False, True])
+def test_a_key_of_jax_as_seed(typed):
+    import jax
+
+    make_key = jax.random.key if typed else jax.random.PRNGKey
+
+    def draw(initializer, number):
+        initializer.seed = make_key(number)
+        return initializer(SHAPE)
+
+    plain = [draw(keras.initializers.HeNormal(), n) for n in (0, 0, 1)]
+    rewired = [draw(PARewired("he_normal"), n) for n in (0, 0, 1)]
+    for one, other in zip(plain, rewired, strict=True):
+        assert_permutation(one, other)
+    assert_same(rewired[0], rewired[1])
+    stabilized = [
+        draw(StrengthStabilized("he_normal", candidates=5), n) for n in (0, 0)
+    ]
+    assert_same(*stabilized)
+    assert strength_variance(stabilized[0]) <= strength_variance(plain[0])
+
+    def traced(key):
+        initializer = PARewired("he_normal")
+        initializer.seed = key
+        return initializer(SHAPE)
+
+    assert_same(jax.jit(traced)(make_key(0)), rewired[0])

@@ -1,6 +1,5 @@
 import csv
 import functools
-import inspect
 import json
 import math
 import os
@@ -963,15 +962,3 @@ def test_wrong_results(make_study, result):
     with pytest.raises((TypeError, ValueError), match="Received: "):
         study.run([0, 1], verbose=0)
     assert len(study.rows()) == 2
-
-
-@pytest.mark.any_backend
-def test_signatures_are_checked_as_documented():
-    assert list(inspect.signature(Study.run).parameters) == [
-        "self",
-        "seeds",
-        "shard",
-        "ray",
-        "resources",
-        "verbose",
-    ]
