@@ -17,6 +17,7 @@ if tuple(map(int, keras.__version__.split(".")[:2])) < (3, 15):
 
 from keras_parewire.callbacks import LookaheadPermutation
 from keras_parewire.initializers import (
+    Centered,
     ChannelAverage,
     PARewired,
     Sinusoidal,
@@ -42,6 +43,7 @@ from keras_parewire.visualization import (
 __version__ = version("keras_parewire")
 
 __all__ = [
+    "Centered",
     "ChannelAverage",
     "LookaheadPermutation",
     "PARewired",
