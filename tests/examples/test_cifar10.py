@@ -101,6 +101,7 @@ def convmixer_parameters(width=256, depth=8, size=5, patch=2):
     return stem + depth * block + dense(width, 10)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
@@ -122,6 +123,7 @@ def test_parameters_and_output_shapes(name, parameters):
     assert network.output_shape == (None, 10)
 
 
+@pytest.mark.any_backend
 def test_base_reaches_every_kernel():
     for recipe in cifar10.models.RECIPES.values():
         layers = cifar10.arms.kernel_layers(recipe.build("lecun_uniform"))
@@ -132,6 +134,7 @@ def test_base_reaches_every_kernel():
         assert len(set(map(id, bases))) == len(layers)
 
 
+@pytest.mark.any_backend
 def test_shifted_patches():
     image = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
     patches = cifar10.layers.ShiftedPatches(4)(image)
@@ -146,6 +149,7 @@ def test_shifted_patches():
             )
 
 
+@pytest.mark.any_backend
 def test_locality_attention():
     x = np.random.default_rng(0).normal(size=(1, 5, 24)).astype(np.float32)
     layer = cifar10.layers.LocalityAttention(2)
@@ -164,6 +168,7 @@ def test_locality_attention():
     assert layer.count_params() == 2
 
 
+@pytest.mark.any_backend
 def test_depthwise_kernels_are_drawn_as_grouped_ones():
     initializer = cifar10.layers.ChannelsAsOutputs("orthogonal", seed=0)
     kernel = ops.convert_to_numpy(initializer((5, 5, 64, 1)))
@@ -180,6 +185,7 @@ def test_depthwise_kernels_are_drawn_as_grouped_ones():
 # Data and training.
 
 
+@pytest.mark.any_backend
 def test_split_is_fixed_and_disjoint():
     data, again = cifar10.data.synthetic(), cifar10.data.synthetic()
     parts = data.train, data.validation, data.test
@@ -192,12 +198,14 @@ def test_split_is_fixed_and_disjoint():
     assert data.fingerprint != other.fingerprint
 
 
+@pytest.mark.any_backend
 def test_data_directory_without_data(tmp_path):
     with pytest.raises(FileNotFoundError, match="Received: data_dir="):
         cifar10.data.load(tmp_path)
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.any_backend
 def test_images_are_normalized_cropped_and_flipped():
     images = cifar10.data.synthetic().images
     model = cifar10.trainer.OnDevice(keras.layers.Identity(), images)
@@ -228,6 +236,7 @@ def test_images_are_normalized_cropped_and_flipped():
     assert len(seen) > 15
 
 
+@pytest.mark.any_backend
 def test_epochs_are_permutations():
     train = np.arange(100, 110)
     order = cifar10.trainer.epoch_orders(train, 3, 8)
@@ -238,6 +247,7 @@ def test_epochs_are_permutations():
     assert not np.array_equal(order, other)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("name", ["constant", "cosine", "onecycle"])
 def test_schedules(name):
     rate = cifar10.trainer.schedule(name, 0.1, 100)
@@ -250,6 +260,7 @@ def test_schedules(name):
     assert rates[100] < 1e-6
 
 
+@pytest.mark.any_backend
 def test_a_warmup_is_the_start_of_a_long_schedule():
     rate = cifar10.trainer.schedule("warmup", 0.1, 5, 40, 100)
     rates = np.array([float(rate(step)) for step in range(101)])
@@ -330,6 +341,7 @@ def test_another_compilation_is_an_error():
 # Runs.
 
 
+@pytest.mark.any_backend
 def test_arms_are_paired(network):
     base = draw(network, "base", 3)
     for arm in ("pa", "shuffled", "greedy"):
@@ -342,6 +354,7 @@ def test_arms_are_paired(network):
         assert not np.array_equal(one, other)
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "build",
@@ -368,6 +381,7 @@ def test_whole_networks_are_drawn_anew_and_only_kernels_rewired(build):
         assert np.array_equal(base, other) == (weight.name not in random)
 
 
+@pytest.mark.any_backend
 def test_stabilized_starts_from_the_base_and_leaves_no_trace(
     network, monkeypatch
 ):
@@ -392,6 +406,7 @@ def test_stabilized_starts_from_the_base_and_leaves_no_trace(
     assert [layer.kernel_initializer for layer in layers] == before
 
 
+@pytest.mark.any_backend
 def test_centered(network):
     for arm, start in (("centered", "base"), ("pa_centered", "pa")):
         for before, after in zip(
@@ -411,6 +426,7 @@ def test_centered(network):
         assert kurtosis == 0
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("arm", "rewired"),
     [
@@ -426,6 +442,7 @@ def test_some_kernels_rewired(network, arm, rewired):
         np.testing.assert_array_equal(found, pa if whether else base)
 
 
+@pytest.mark.any_backend
 def test_sinusoidal():
     network = cifar10.models.convmixer("orthogonal", width=32, depth=1)
     stem, depthwise, pointwise, logits = (
@@ -451,6 +468,7 @@ def test_sinusoidal():
     )
 
 
+@pytest.mark.any_backend
 def test_lowest_and_highest(network):
     draws = [draw(network, "base", seed) for seed in range(6)]
     variances = [np.mean([*map(strength_variance, one)]) for one in draws]
@@ -479,6 +497,7 @@ def trained(tmp_path_factory):
     return options
 
 
+@pytest.mark.any_backend
 def test_rows_are_in_a_folder_and_in_one_file(trained):
     [folder] = [path for path in trained.out.iterdir() if path.is_dir()]
     assert re.fullmatch("cifar10-small_cnn-[0-9a-f]{8}", folder.name)
@@ -502,6 +521,7 @@ def test_rows_are_in_a_folder_and_in_one_file(trained):
         ]
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_a_run_depends_on_its_arm_and_seed_only(trained, tmp_path):
     options = make_options(tmp_path, model="small_cnn", seeds=[1])
@@ -516,6 +536,7 @@ def test_a_run_depends_on_its_arm_and_seed_only(trained, tmp_path):
         assert row in expected
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "change",
     [
@@ -578,6 +599,7 @@ def made_up_rows(accuracies):
     ]
 
 
+@pytest.mark.any_backend
 def test_rows_are_read_as_they_were_written(tmp_path):
     path = tmp_path / "cifar10-mlp-1.csv"
     rows = made_up_rows(made_up_arms())
@@ -588,6 +610,7 @@ def test_rows_are_read_as_they_were_written(tmp_path):
         cifar10.rows.read(path)
 
 
+@pytest.mark.any_backend
 def test_failed_runs_are_reported(tmp_path, monkeypatch, capsys):
     rows = made_up_rows(made_up_arms())
     for arm in ("pa", "base"):
@@ -604,6 +627,7 @@ def test_failed_runs_are_reported(tmp_path, monkeypatch, capsys):
 # Command line.
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -622,6 +646,7 @@ def test_wrong_arguments(arguments, message, monkeypatch, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.any_backend
 def test_arguments(monkeypatch):
     arguments = ["--model", "mlp", "--arms", "pa,base", "--seeds", "0-2,7"]
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
@@ -631,6 +656,7 @@ def test_arguments(monkeypatch):
     assert parsed.out == EXAMPLES.parent / "output" / "cifar10"
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_smoke():
     script = EXAMPLES / "cifar10" / "train.py"
@@ -647,6 +673,7 @@ def test_smoke():
     assert "The smoke test has passed." in process.stdout
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_speed():
     script = EXAMPLES / "cifar10" / "speed.py"
@@ -663,6 +690,7 @@ def test_speed():
 # Report.
 
 
+@pytest.mark.any_backend
 def test_committed_rows_can_be_read():
     paths = list((EXAMPLES / "results").glob("cifar10-*.csv"))
     assert paths
@@ -679,6 +707,7 @@ def test_committed_rows_can_be_read():
         assert len(seeds["pa"]) >= 10
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_report_is_a_script():
     subprocess.run(
@@ -708,6 +737,7 @@ def write_report(paths, out, monkeypatch, capsys):
     return capsys.readouterr().out
 
 
+@pytest.mark.any_backend
 def test_report_by_hand():
     accuracies = made_up_arms()
     summary = summarize(accuracies)
@@ -724,6 +754,7 @@ def test_report_by_hand():
     assert "`pa` is higher than `base` in test acc. by 1.91" in item["verdict"]
 
 
+@pytest.mark.any_backend
 def test_no_difference_is_said():
     accuracies = {"base": [0.1, 0.2, 0.3] * 2, "pa": [0.2, 0.1, 0.3] * 2}
     item = summarize(accuracies)["comparisons"][0]
@@ -731,6 +762,7 @@ def test_no_difference_is_said():
     assert item["verdict"].startswith("No difference seen")
 
 
+@pytest.mark.any_backend
 def test_all_comparisons_of_a_metric_are_corrected_together():
     arms = ("base", "pa", "shuffled", "centered", "lowest", "highest")
     noise = np.random.default_rng(0).normal(0.5, 0.01, (6, 8))
@@ -751,6 +783,7 @@ def test_all_comparisons_of_a_metric_are_corrected_together():
     assert holm == min(1, 6 * p)
 
 
+@pytest.mark.any_backend
 def test_highest_against_lowest():
     accuracies = {"lowest": [0.5, 0.6, 0.55, 0.52], "highest": [0.3, 0.2, 0.25]}
     item = summarize(accuracies)["comparisons"][-1]
@@ -761,6 +794,7 @@ def test_highest_against_lowest():
     assert item["n"] == "3 + 4"
 
 
+@pytest.mark.any_backend
 def test_report_describes_what_differs_between_studies(tmp_path):
     options = make_options(
         tmp_path, model="sl_vit", epochs=1, schedule="warmup"
@@ -792,11 +826,13 @@ def test_garbage_is_collected_on_torch(tmp_path, monkeypatch):
     assert len(collected) == expected
 
 
+@pytest.mark.any_backend
 def test_one_epoch_is_no_curve():
     losses = {name: {0: 1.0} for name in ("epoch_1_loss", "epoch_1_accuracy")}
     assert cifar10.figures.draw_curves({"base": losses}) is None
 
 
+@pytest.mark.any_backend
 def test_committed_report_is_that_of_the_committed_rows(
     tmp_path, monkeypatch, capsys
 ):
@@ -829,6 +865,7 @@ def assert_near(found, expected):
         assert found == expected
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "accuracies",
     [

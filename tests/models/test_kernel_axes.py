@@ -15,6 +15,8 @@ from keras_parewire.models.kernels import classify_weights
 from keras_parewire.models.layer_axes import AXES_OF_LAYERS
 from keras_parewire.rewiring.matrix_view import grouped_view
 
+pytestmark = pytest.mark.any_backend
+
 CONV = {"kernel_size": 2, "use_bias": False}
 
 # Layers of one kernel, and the shape of their input without the batch.

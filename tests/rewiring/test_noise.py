@@ -40,8 +40,9 @@ def test_bits_can_be_had_from_anywhere():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", [0, 3])
-@pytest.mark.parametrize("exponent", [0.0, 0.25, 3.0, float("inf")])
+@pytest.mark.parametrize(
+    ("exponent", "group"), [(0.0, 0), (0.25, 3), (3.0, 0), (float("inf"), 3)]
+)
 def test_traced_noise_is_that_of_the_host(exponent, group):
     for host, traced in zip(
         host_noise(KEY, exponent, group),
