@@ -31,6 +31,8 @@ def make_arms(candidates):
         "shuffled": functools.partial(rewire_model, exponent=0.0),
         "greedy": functools.partial(rewire_model, exponent=float("inf")),
         "centered": center_kernels,
+        "outputs": functools.partial(center_kernels, sides=("outputs",)),
+        "inputs": functools.partial(center_kernels, sides=("inputs",)),
         "pa_centered": functools.partial(in_turn, rewire, center_kernels),
         "pa_first": functools.partial(rewire, which="first"),
         "pa_last": functools.partial(rewire, which="last"),
@@ -62,23 +64,26 @@ def rewire(network, seed, which="all"):
     rewire_model(network, layers=layers, seed=seed, verbose=0)
 
 
-def center_kernels(network, seed):
+def center_kernels(network, seed, sides=("outputs", "inputs")):
     """Centers every kernel, see `center`."""
     for layer in kernel_layers(network):
-        layer.kernel.assign(center(layer.kernel))
+        layer.kernel.assign(center(layer.kernel, sides))
 
 
-def center(kernel):
+def center(kernel, sides=("outputs", "inputs")):
     """Subtracts row and column means, and restores the standard deviation.
 
-    All strengths are then 0, up to rounding, and little else changes: with `n`
-    inputs and `m` outputs, the means account for a share of about
-    `1 / n + 1 / m` of the kernel's variance.
+    The strengths of these sides are then 0, up to rounding, and little else
+    changes: with `n` inputs and `m` outputs, the means account for a share of
+    about `1 / n` (outputs) and `1 / m` (inputs) of the kernel's variance.
     """
     kernel = keras.ops.convert_to_numpy(kernel).astype("float64")
     matrix = kernel.reshape(-1, kernel.shape[-1])
-    centered = matrix - matrix.mean(axis=0)
-    centered -= centered.mean(axis=1, keepdims=True)
+    centered = matrix
+    if "outputs" in sides:
+        centered = centered - centered.mean(axis=0)
+    if "inputs" in sides:
+        centered = centered - centered.mean(axis=1, keepdims=True)
     return (centered * (matrix.std() / centered.std())).reshape(kernel.shape)
 
 
@@ -88,16 +93,12 @@ def stabilize(network, seed):
     The first candidate is the draw of the base, so the arm stays paired.
     """
     layers = kernel_layers(network)
-    bases = [layer.kernel_initializer for layer in layers]
-    try:
-        for layer, base in zip(layers, bases, strict=True):
-            layer.kernel_initializer = StrengthStabilized(
-                base, STABILIZED_CANDIDATES
-            )
-        reinitialize(network, seed=seed)
-    finally:
-        for layer, base in zip(layers, bases, strict=True):
-            layer.kernel_initializer = base
+    initializer = StrengthStabilized(
+        layers[0].kernel_initializer, candidates=STABILIZED_CANDIDATES
+    )
+    reinitialize(
+        network, seed=seed, layers=layers, kernel_initializer=initializer
+    )
 
 
 def assign_sinusoidal(network, seed):

@@ -8,6 +8,9 @@ import numpy as np
 
 VALIDATION = 5_000
 SPLIT_SEED = 0
+# Of CIFAR-10's training images, as usual.
+MEAN = (0.4914, 0.4822, 0.4465)
+DEVIATION = (0.2470, 0.2435, 0.2616)
 
 
 class Data(NamedTuple):

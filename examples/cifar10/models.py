@@ -11,6 +11,7 @@ from typing import NamedTuple
 import keras
 from keras import layers
 
+from cifar10.data import DEVIATION, MEAN
 from cifar10.layers import (
     ChannelsAsOutputs,
     ClassTokenAndPositions,
@@ -85,9 +86,8 @@ def sl_vit(base, patch=4, width=192, depth=9, heads=12, mlp_ratio=2):
         y = layers.Dense(width, kernel_initializer=base)(y)
         x = layers.Add()([x, _drop_path(y)])
         y = layers.LayerNormalization(epsilon=1e-5)(x)
-        y = layers.Dense(
-            mlp_ratio * width, activation="gelu", kernel_initializer=base
-        )(y)
+        y = layers.Dense(mlp_ratio * width, kernel_initializer=base)(y)
+        y = layers.Activation("gelu")(y)
         y = layers.Dense(width, kernel_initializer=base)(y)
         x = layers.Add()([x, _drop_path(y)])
     x = layers.LayerNormalization(epsilon=1e-5)(x[:, 0])
@@ -122,29 +122,47 @@ def convmixer(base, width=256, depth=8, kernel_size=5, patch=2):
     return keras.Model(inputs, _logits(x, base), name="convmixer")
 
 
-def small_cnn(base):
-    """Three strided convolutions and a hidden layer, for a laptop."""
+def small_cnn(base, activation="relu", normalization=None, width=1, repeats=1):
+    """Three strided convolutions and a hidden layer, for a laptop.
+
+    `normalization` is the name of a Keras layer that normalizes all
+    pre-activations but the logits. `width` multiplies the channels, and
+    `repeats` the convolutions.
+    """
+
+    def activated(x):
+        if normalization:
+            x = getattr(layers, normalization)()(x)
+        return layers.Activation(activation)(x)
+
     inputs = x = keras.Input((32, 32, 3))
     for filters in (16, 32, 64):
-        x = layers.Conv2D(
-            filters,
-            3,
-            strides=2,
-            padding="same",
-            activation="relu",
-            kernel_initializer=base,
-        )(x)
+        for number in range(repeats):
+            x = layers.Conv2D(
+                width * filters,
+                3,
+                strides=1 if number else 2,
+                padding="same",
+                kernel_initializer=base,
+            )(x)
+            x = activated(x)
     x = layers.Flatten()(x)
-    x = layers.Dense(64, activation="relu", kernel_initializer=base)(x)
+    x = activated(layers.Dense(width * 64, kernel_initializer=base)(x))
     return keras.Model(inputs, _logits(x, base), name="small_cnn")
 
 
-def mlp(base):
-    """Two hidden layers of 500 units: as far as we know, the authors' MLP."""
-    inputs = keras.Input((32, 32, 3))
-    x = layers.Flatten()(inputs)
+def mlp(base, positive=False):
+    """Two hidden layers of 500 units: as far as we know, the authors' MLP.
+
+    With `positive` it gets pixels in [0, 1] instead of normalized ones.
+    """
+    inputs = x = keras.Input((32, 32, 3))
+    if positive:
+        x = layers.Rescaling(DEVIATION, MEAN)(x)
+    x = layers.Flatten()(x)
     for _ in range(2):
-        x = layers.Dense(500, activation="relu", kernel_initializer=base)(x)
+        x = layers.Dense(500, kernel_initializer=base)(x)
+        x = layers.Activation("relu")(x)
     return keras.Model(inputs, _logits(x, base), name="mlp")
 
 
@@ -152,7 +170,7 @@ class Recipe(NamedTuple):
     """How a network is built and trained by default.
 
     Attributes:
-        build: Function of the base that builds the network.
+        build: Function of the base that builds the network; some take more.
         base: Name of the initializer of every kernel.
         learning_rate: The highest learning rate.
         weight_decay: Weight decay of AdamW.
@@ -160,7 +178,7 @@ class Recipe(NamedTuple):
         long_epochs: Length of the long training that `warmup` starts.
     """
 
-    build: Callable[[str], keras.Model]
+    build: Callable[..., keras.Model]
     base: str
     learning_rate: float
     weight_decay: float

@@ -10,8 +10,10 @@ are still the same for all arms. The runs are a `keras_parewire.studies.Study`
 in the folder `<out>/cifar10-<model>-<config>`: if it is interrupted, the same
 command resumes it; another configuration gets a folder of its own. At the end
 all its rows are written to `<folder>.csv`, and the configuration to
-`<folder>.json`. `report.py` reads either. `--smoke` briefly trains every
-network on made-up images.
+`<folder>.json`, for `report.py`. With `--margin` an arm gets no more seeds once
+it is decided. `--cell` takes the options of a cell of the map (see `cells.py`),
+and names the folder after it. `--smoke` briefly trains every network on made-up
+images.
 """
 
 import argparse
@@ -30,14 +32,19 @@ from command_line import names, numbers, output_folder
 
 from cifar10 import data
 from cifar10.arms import STABILIZED_CANDIDATES, make_arms
+from cifar10.cells import CELLS, cell_options
 from cifar10.models import RECIPES
 from cifar10.trainer import ORDER_SEED, PADDING, SCHEDULES, Trainer, schedule
 from keras_parewire.studies import Study
 from keras_parewire.studies.environment import find_device
 
-# Raise it when you change what a run computes or what its row holds; see
-# `rows.SAME_RUNS`.
-STUDY_VERSION = 3
+# Raise it when you change what a run computes or what its row holds.
+STUDY_VERSION = 4
+
+OPTIMIZERS = {
+    "adamw": keras.optimizers.AdamW,
+    "sgd": keras.optimizers.SGD,
+}
 
 
 def positive(kind):
@@ -64,6 +71,12 @@ def parse_arguments():
         description=__doc__.splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--model", choices=RECIPES, metavar="NAME")
+    parser.add_argument(
+        "--cell",
+        choices=CELLS,
+        metavar="NAME",
+        help="of the map; its options are the defaults of all others",
+    )
     parser.add_argument("--base", help="initializer (default: the model's)")
     parser.add_argument(
         "--arms",
@@ -74,9 +87,15 @@ def parse_arguments():
     parser.add_argument(
         "--seeds", type=numbers, default="0-4", help="(default: 0-4)"
     )
+    parser.add_argument(
+        "--margin",
+        type=positive(float),
+        help="points of test accuracy that matter; ends arms when decided",
+    )
     parser.add_argument("--epochs", type=positive(int), default=5)
     parser.add_argument("--batch-size", type=positive(int), default=128)
     parser.add_argument("--schedule", choices=SCHEDULES, default="onecycle")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw")
     parser.add_argument("--learning-rate", type=positive(float))
     parser.add_argument(
         "--vary-order",
@@ -94,6 +113,10 @@ def parse_arguments():
     )
     parser.add_argument("--out", type=Path, default=output_folder("cifar10"))
     parser.add_argument("--smoke", action="store_true")
+    parser.set_defaults(network={})
+    cell, _ = parser.parse_known_args()
+    if cell.cell:
+        parser.set_defaults(**cell_options(cell.cell))
     arguments = parser.parse_args()
     for arm in arguments.arms:
         if arm not in known:
@@ -115,9 +138,11 @@ def make_config(options, images):
         "epochs": options.epochs,
         "batch_size": options.batch_size,
         "schedule": options.schedule,
-        "optimizer": "adamw",
+        "optimizer": options.optimizer,
         "learning_rate": options.learning_rate or recipe.learning_rate,
-        "weight_decay": recipe.weight_decay,
+        "weight_decay": (
+            recipe.weight_decay if options.optimizer == "adamw" else 0.0
+        ),
         "augmentation": f"crop with padding {PADDING}, horizontal flip",
         "dtype": "float32",
         "backend": keras.backend.backend(),
@@ -133,6 +158,9 @@ def make_config(options, images):
     if options.schedule == "warmup":
         config["warmup_epochs"] = recipe.warmup_epochs
         config["long_epochs"] = recipe.long_epochs
+    if options.cell:
+        config["cell"] = options.cell
+        config["network"] = options.network
     return config
 
 
@@ -151,7 +179,9 @@ def make_study(options, images, arms):
             recipe.warmup_epochs * steps,
             recipe.long_epochs * steps,
         )
-        return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+        return OPTIMIZERS[config["optimizer"]](
+            rate, weight_decay=config["weight_decay"] or None
+        )
 
     # Eager is cheapest for a few steps; the small CNN tests compilation.
     eager = config["backend"] == "tensorflow" and options.model != "small_cnn"
@@ -166,10 +196,11 @@ def make_study(options, images, arms):
     keras.config.set_dtype_policy(config["dtype"])
     known = make_arms(options.candidates)
     return Study(
-        lambda: recipe.build(config["base"]),
+        lambda: recipe.build(config["base"], **options.network),
         trainer,
         arms={arm: known[arm] for arm in arms},
-        path=options.out / f"cifar10-{options.model}-{digest}",
+        path=options.out / f"cifar10-{options.cell or options.model}-{digest}",
+        metric="test_accuracy",
         config=config,
     )
 
@@ -178,7 +209,8 @@ def run_study(options, images):
     """Trains the missing runs and writes all rows to one file."""
     study = make_study(options, images, options.arms)
     print(study.path)
-    study.run(options.seeds)
+    margin = options.margin and options.margin / 100
+    study.run(options.seeds, until_decided=bool(margin), margin=margin)
     # With the arms of other calls.
     study = make_study(options, images, make_arms(options.candidates))
     study.to_csv(study.path.with_suffix(".csv"))

@@ -8,15 +8,16 @@ import numpy as np
 from keras import ops
 
 from cifar10.arms import strength_moments
+from cifar10.data import DEVIATION, MEAN
+from cifar10.offsets import measure_offsets, pre_activations
 
 SIZE = 32
 PADDING = 4
 SCHEDULES = ("constant", "cosine", "onecycle", "warmup")
 # What is measured in each epoch, by the names of `fit`.
 CURVES = ("loss", "accuracy", "val_accuracy")
-# Of CIFAR-10's training images, as usual.
-MEAN = (0.4914, 0.4822, 0.4465)
-DEVIATION = (0.2470, 0.2435, 0.2616)
+# Validation images on which the offsets are measured.
+PROBED = 256
 # The order of the images, the augmentation and the dropout have one seed for
 # all runs, so that only the weights differ, except with `--vary-order`.
 ORDER_SEED = 0
@@ -47,6 +48,11 @@ class OnDevice(keras.Model):
 
     def call(self, number, training=False):
         self.traces += 1
+        # On JAX, Keras hands `training` no further than to this model.
+        return self.network(self.read(number, training), training=training)
+
+    def read(self, number, training=False):
+        """Returns normalized images, augmented for training."""
         rows = columns = ops.arange(SIZE)[None]
         if training:
             shape = (ops.shape(number)[0], 1)
@@ -60,8 +66,7 @@ class OnDevice(keras.Model):
         pixels = ops.take(self.pixels, ops.where(inside, place, 0), axis=0)
         pixels = ops.where(inside[..., None], ops.cast(pixels, "float32"), 0.0)
         pixels = ops.subtract(pixels / 255.0, MEAN)
-        # On JAX, Keras hands `training` no further than to this model.
-        return self.network(ops.divide(pixels, DEVIATION), training=training)
+        return ops.divide(pixels, DEVIATION)
 
     def _shift(self, shape):
         return keras.random.randint(
@@ -154,13 +159,19 @@ class Trainer:
         """Trains a network from its present weights, and evaluates it.
 
         Returns:
-            A dict of numbers: the moments of the initial strengths, the curves
-            as one number for each epoch, and the test accuracy.
+            A dict of numbers: the curves as one number for each epoch, the test
+            accuracy, and the moments of the strengths and the offsets before
+            training.
         """
         variance, kurtosis = strength_moments(network)
         if self.model is None or self.model.network is not network:
             self._compile(network)
         order_seed = seed if self.vary_order else ORDER_SEED
+        self._restore(order_seed)
+        numbers = ops.convert_to_tensor(self.data.validation[:PROBED])
+        images = self.model.read(numbers)
+        # As in the first step, where batches are normalized by themselves.
+        offsets = measure_offsets(self.probe(images, training=True))
         order = epoch_orders(
             self.data.train,
             self.epochs,
@@ -208,11 +219,13 @@ class Trainer:
             "test_accuracy": result["accuracy"],
             "strength_variance": variance,
             "strength_kurtosis": kurtosis,
+            **offsets,
         }
 
     def _compile(self, network):
         self.model = OnDevice(network, self.data.images)
         self.model(self.data.test[:1])
+        self.probe = pre_activations(network)
         self.model.compile(
             self.optimizer(self.steps),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),

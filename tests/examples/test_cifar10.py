@@ -8,9 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cifar10.arms
+import cifar10.cells
 import cifar10.data
 import cifar10.layers
 import cifar10.models
+import cifar10.offsets
 import cifar10.report
 import cifar10.rows
 import cifar10.summary
@@ -35,8 +37,12 @@ ARMS = cifar10.arms.make_arms(candidates=6)
 def make_options(folder, **changes):
     options = {
         "model": "mlp",
+        "cell": None,
+        "network": {},
         "base": None,
+        "optimizer": "adamw",
         "arms": ["base", "pa"],
+        "margin": None,
         "seeds": [0],
         "epochs": 2,
         "batch_size": 8,
@@ -182,6 +188,89 @@ def test_depthwise_kernels_are_drawn_as_grouped_ones():
     )
 
 
+def test_variants_of_the_small_cnn():
+    kinds = keras.layers.Activation, keras.layers.LayerNormalization
+    network = cifar10.models.small_cnn(
+        "he_normal", "gelu", "LayerNormalization", width=2, repeats=2
+    )
+    kernels = cifar10.arms.kernel_layers(network)
+    assert [layer.kernel.shape[-1] for layer in kernels] == [
+        *(32, 32, 64, 64, 128, 128),
+        *(128, 10),
+    ]
+    assert network.input_shape == (None, 32, 32, 3)
+    # All pre-activations but the logits are normalized.
+    activations, norms = (
+        [layer for layer in network.layers if isinstance(layer, kind)]
+        for kind in kinds
+    )
+    assert {layer.activation for layer in activations} == {
+        keras.activations.gelu
+    }
+    for kernel, norm, activation in zip(
+        kernels[:-1], norms, activations, strict=True
+    ):
+        assert norm.input is kernel.output
+        assert activation.input is norm.output
+
+
+def test_positive_inputs_of_the_mlp():
+    pixels = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    images = (pixels - cifar10.data.MEAN) / cifar10.data.DEVIATION
+    first, second = (
+        cifar10.models.mlp("he_normal", positive=whether)
+        for whether in (False, True)
+    )
+    first.set_weights(second.get_weights())
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(first(pixels)),
+        ops.convert_to_numpy(second(images)),
+        atol=1e-4,
+    )
+
+
+# Offsets.
+
+
+def test_offsets_by_hand():
+    # Two neurons, of means 1 and 5, over two images of two positions.
+    values = np.array([[[0.0, 5.0], [2.0, 5.0]], [[0.0, 3.0], [2.0, 7.0]]])
+    found = cifar10.offsets.measure_offsets([values, values])
+    assert found == {
+        "offset_1": 4.0,
+        "offset_2": 4.0,
+        "relative_offset_1": pytest.approx(8 / 3),
+        "relative_offset_2": pytest.approx(8 / 3),
+    }
+
+
+def test_offsets_are_of_what_activations_get():
+    x = np.random.default_rng(0).random((64, 6), np.float32)
+    inputs = keras.Input((6,))
+    hidden = keras.layers.Dense(5, use_bias=False)
+    logits = keras.layers.Dense(4, use_bias=False)
+    for normalized in (False, True):
+        y = hidden(inputs)
+        if normalized:
+            y = keras.layers.BatchNormalization(epsilon=1e-6)(y)
+        y = keras.layers.Activation("relu")(y)
+        network = keras.Model(inputs, logits(y))
+        probe = cifar10.offsets.pre_activations(network)
+        found = cifar10.offsets.measure_offsets(probe(x, training=True))
+        first = x @ ops.convert_to_numpy(hidden.kernel)
+        if normalized:
+            first = (first - first.mean(axis=0)) / first.std(axis=0)
+        second = np.maximum(first, 0) @ ops.convert_to_numpy(logits.kernel)
+        for number, values in enumerate((first, second), 1):
+            offset = values.mean(axis=0).var()
+            np.testing.assert_allclose(
+                [found[f"offset_{number}"], found[f"relative_offset_{number}"]],
+                [offset, offset / values.var(axis=0).mean()],
+                rtol=1e-3,
+                atol=1e-6,
+            )
+
+
 # Data and training.
 
 
@@ -308,6 +397,8 @@ def test_runs_start_anew_and_their_order_varies_only_if_asked_for():
         "test_accuracy",
         "strength_variance",
         "strength_kurtosis",
+        "offset_1",
+        "relative_offset_1",
     ]
 
 
@@ -427,6 +518,22 @@ def test_centered(network):
 
 
 @pytest.mark.any_backend
+@pytest.mark.parametrize(("arm", "axis"), [("outputs", 0), ("inputs", 1)])
+def test_one_side_centered(network, arm, axis):
+    for before, after in zip(
+        draw(network, "base", 2), draw(network, arm, 2), strict=True
+    ):
+        before = before.reshape(-1, before.shape[-1])
+        after = after.reshape(-1, after.shape[-1])
+        np.testing.assert_allclose(after.sum(axis=axis), 0, atol=1e-5)
+        np.testing.assert_allclose(after.std(), before.std(), rtol=1e-5)
+        # The strengths of the other side are those of before, scaled.
+        other = [kernel.sum(axis=1 - axis) for kernel in (before, after)]
+        other[0] = other[0] - before.mean() * before.shape[1 - axis]
+        assert np.corrcoef(*other)[0, 1] > 0.999
+
+
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("arm", "rewired"),
     [
@@ -514,10 +621,11 @@ def test_rows_are_in_a_folder_and_in_one_file(trained):
     assert section.device
     for row in section.rows:
         assert row["error"] is None
-        assert list(row["metrics"])[-3:] == [
+        assert list(row["metrics"])[6:10] == [
             "test_accuracy",
             "strength_variance",
             "strength_kurtosis",
+            "offset_1",
         ]
 
 
@@ -554,6 +662,23 @@ def test_another_configuration_gets_another_folder(tmp_path, change):
     assert study.path != other.path
     assert make_study(tmp_path).path == study.path
     assert not study.path.exists()
+
+
+@pytest.mark.parametrize("cell", ["he_normal-sgd", "mlp-positive"])
+def test_a_cell_is_trained(tmp_path, cell):
+    changes = {**cifar10.cells.cell_options(cell), "epochs": 1}
+    study = make_study(tmp_path, **{**changes, "arms": ["base"], "cell": cell})
+    assert study.path.name.startswith(f"cifar10-{cell}-")
+    study.run([0], verbose=0)
+    [row] = study.rows()
+    assert row["error"] is None
+    # Its offsets, also where all inputs are positive.
+    assert row["relative_offset_1"] > (1 if cell == "mlp-positive" else 0)
+    plain = make_study(
+        tmp_path, model=changes["model"], base="he_normal", epochs=1
+    )
+    plain.run([0], verbose=0)
+    assert row["epoch_1_loss"] != plain.rows()[0]["epoch_1_loss"]
 
 
 # Rows.
@@ -654,6 +779,23 @@ def test_arguments(monkeypatch):
     assert parsed.arms == ["pa", "base"]
     assert parsed.seeds == [0, 1, 2, 7]
     assert parsed.out == EXAMPLES.parent / "output" / "cifar10"
+
+
+@pytest.mark.any_backend
+def test_cells_are_defaults(monkeypatch):
+    for name, options in cifar10.cells.CELLS.items():
+        monkeypatch.setattr(sys, "argv", ["train.py", "--cell", name])
+        _, parsed = cifar10.train.parse_arguments()
+        assert parsed.base == options["base"]
+        assert parsed.epochs == options.get("epochs", 3)
+        network = cifar10.models.RECIPES[parsed.model].build(
+            parsed.base, **parsed.network
+        )
+        assert network.output_shape == (None, 10)
+    arguments = ["train.py", "--cell", name, "--epochs", "7", "--arms", "base"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    _, parsed = cifar10.train.parse_arguments()
+    assert (parsed.epochs, parsed.arms) == (7, ["base"])
 
 
 @pytest.mark.any_backend
