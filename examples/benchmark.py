@@ -31,12 +31,7 @@ from keras import ops
 from process_memory import Peak
 from reference import published
 
-from keras_parewire import (
-    StrengthStabilized,
-    rewire,
-    rewire_model,
-    strength_variance,
-)
+from keras_parewire import StrengthStabilized, rewire, rewire_model
 from keras_parewire.rewiring.threads import THREADS_VARIABLE, thread_count
 from keras_parewire.studies.environment import find_device
 
@@ -145,16 +140,6 @@ def sort_bound(quick):
     return rows
 
 
-def small_kernels(quick):
-    """Times 200 kernels of 64x64."""
-    kernels = [ops.convert_to_tensor(random_matrix(64, 64))] * 200
-    return {
-        "seconds": seconds(
-            lambda: [rewire(kernel, seed=i) for i, kernel in enumerate(kernels)]
-        )
-    }
-
-
 def in_new_process(shape):
     """Runs `measure_memory` in a process that has used little memory so far."""
     arguments = [sys.executable, __file__, "--measure", *shape]
@@ -209,31 +194,26 @@ def compiled(function):
     return function
 
 
-def paths(shape, block_size):
+def both_paths(shape):
     """Times the host path and the traced path on a tensor on the device."""
     tensor = keras.initializers.Orthogonal(seed=0)(shape)
 
-    def rewire_blocks(matrix):
-        return rewire(matrix, seed=0, block_size=block_size)
-
     def on_host():
-        return rewire_blocks(tensor)
+        return rewire(tensor, seed=0)
 
-    rewire_traced = compiled(rewire_blocks)
+    rewire_traced = compiled(lambda matrix: rewire(matrix, seed=0))
     first = seconds(lambda: rewire_traced(tensor))
     warm = seconds(lambda: rewire_traced(tensor), 3)
     return {
         "shape": shape,
-        "block_size": block_size,
-        "strength variance": strength_variance(on_host()),
         "host": seconds(on_host, 3),
         "traced": warm,
         "compile": first - warm,
     }
 
 
-def blocks(quick):
-    """Compares block sizes on both paths, by time and strength variance."""
+def traced(quick):
+    """Compares both paths with the published rule."""
     rows = []
     for shape in [(512, 1152)] if quick else [(512, 4608), (2048, 2048)]:
         kernel = keras.initializers.Orthogonal(seed=0)(shape)
@@ -241,12 +221,17 @@ def blocks(quick):
         baseline = seconds(
             lambda m=matrix: published(m, np.random.default_rng(0))
         )
-        for block_size in (1, 4, 16, 64):
-            row = paths(shape, block_size)
-            row["baseline / host"] = baseline / row["host"]
-            row["baseline / traced"] = baseline / row["traced"]
-            rows.append(row)
+        row = both_paths(shape)
+        row["baseline / host"] = baseline / row["host"]
+        row["baseline / traced"] = baseline / row["traced"]
+        rows.append(row)
     return rows
+
+
+def device_paths(quick):
+    """Times both paths for tensors on the default device (`--gpu`)."""
+    shapes = [(512, 4608), (2048, 2048), (4096, 4096), (4096, 11008)]
+    return [both_paths(shape) for shape in shapes[: 1 if quick else None]]
 
 
 def threads(quick):
@@ -255,34 +240,21 @@ def threads(quick):
     matrix = random_matrix(side, side)
     model = keras.applications.ResNet50(weights=None)
     rows = []
-    for block_size in (1, 64):
-        for name, task in {
-            f"{side}x{side}": lambda b: rewire(matrix, block_size=b, seed=0),
-            "ResNet-50": lambda b: rewire_model(
-                model, block_size=b, seed=0, verbose=0
-            ),
-        }.items():
-            row = {"kernels": name, "block_size": block_size}
-            for count in (1, None):
-                if count:
-                    os.environ[THREADS_VARIABLE] = str(count)
-                else:
-                    del os.environ[THREADS_VARIABLE]
-                key = f"{count or thread_count()} threads"
-                row[key] = seconds(lambda: task(block_size), 3)  # noqa: B023
-            row["speed-up"] = row["1 threads"] / row[key]
-            rows.append(row)
+    for name, task in {
+        f"{side}x{side}": lambda: rewire(matrix, seed=0),
+        "ResNet-50": lambda: rewire_model(model, seed=0, verbose=0),
+    }.items():
+        row = {"kernels": name}
+        for count in (1, None):
+            if count:
+                os.environ[THREADS_VARIABLE] = str(count)
+            else:
+                del os.environ[THREADS_VARIABLE]
+            key = f"{count or thread_count()} threads"
+            row[key] = seconds(task, 3)
+        row["speed-up"] = row["1 threads"] / row[key]
+        rows.append(row)
     return rows
-
-
-def device_paths(quick):
-    """Times both paths for tensors on the default device (`--gpu`)."""
-    shapes = [(512, 4608), (2048, 2048), (4096, 4096), (4096, 11008)]
-    return [
-        paths(shape, block_size)
-        for shape in shapes[: 1 if quick else None]
-        for block_size in (1, 64)
-    ]
 
 
 def stabilized(quick):
@@ -362,9 +334,8 @@ def main():
     sections = (
         resnet50,
         sort_bound,
-        small_kernels,
         memory,
-        blocks,
+        traced,
         threads,
         stabilized,
     )

@@ -54,7 +54,7 @@ adam = curve([])
 permutation = LookaheadPermutation(sync_period=24)
 permuted = curve([permutation])
 print("The weights are a permutation of the initial ones:", end=" ")
-print(permutation.is_synced)
+print(permutation.is_synced())
 
 # %%
 # Test accuracy after each epoch, which is right after a sync; one seed.

@@ -15,7 +15,6 @@ os.environ["KERAS_PAREWIRE_NUM_THREADS"] = "1"
 
 import keras
 import numpy as np
-from keras_parewire.models.hosts import Hosts
 
 from keras_parewire import rewire
 
@@ -63,31 +62,18 @@ def main():
     orthogonal = keras.initializers.Orthogonal(seed=0)
     for_operation = seconds(lambda: orthogonal(shape)) / qr_operations(shape)
     sizes = [inputs * outputs for inputs, outputs in SHAPES]
-    hosts = Hosts()
-    lines = [
-        f"{len(SHAPES)} kernels with {sum(sizes) / 1e9:.1f} billion weights, "
-        f"at {for_weight * 1e9:.0f} ns for each weight on one thread and "
-        f"{1e-9 / for_operation:.0f} GFLOP/s for the QR decomposition of an "
-        "orthogonal base:",
-        "",
-        "| hosts | rewiring, on the host with most work | its kernels, in "
-        "float32 | drawing them from an orthogonal base |",
-        "| --- | --- | --- | --- |",
-    ]
-    for count in (1, 8, 64):
-        hosts.count = count
-        homes = np.array(hosts.homes(sizes))
-        most = max(
-            range(count), key=lambda home: np.array(sizes)[homes == home].sum()
-        )
-        own = [SHAPES[number] for number in np.flatnonzero(homes == most)]
-        weights = sum(inputs * outputs for inputs, outputs in own)
-        draws = sum(map(qr_operations, own)) * for_operation
-        lines.append(
-            f"| {count} | {duration(weights * for_weight)} "
-            f"| {weights * 4 / 1e9:.1f} GB | {duration(draws)} |"
-        )
-    text = "\n".join(lines) + "\n"
+    draws = sum(map(qr_operations, SHAPES)) * for_operation
+    gigabytes = max(sizes) * 4 / 1e9
+    text = f"""\
+| {len(SHAPES)} kernels with {sum(sizes) / 1e9:.1f} billion weights | |
+| --- | --- |
+| rewiring, at {for_weight * 1e9:.0f} ns for each weight on one thread | \
+{duration(sum(sizes) * for_weight)} |
+| drawing them from an orthogonal base, at {1e-9 / for_operation:.0f} GFLOP/s \
+for the QR decomposition | {duration(draws)} |
+| memory while the largest kernel is rewired: four times its float32 values | \
+{4 * gigabytes:.0f} GB |
+"""
     print(text)
     Path(__file__).with_suffix(".md").write_text(text)
 

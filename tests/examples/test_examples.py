@@ -49,7 +49,7 @@ def test_benchmark_of_sharded_kernels(tmp_path):
     assert measured["large kernel"]["sharded"]["seconds"] > 0
     for count, rows in measured["hosts"].items():
         assert len(rows) == int(count)
-        assert {row["kernels rewired"] for row in rows} == {64 // int(count)}
+        assert all(row["processor seconds"] > 0 for row in rows)
 
 
 @pytest.mark.backend("jax", "tensorflow")
