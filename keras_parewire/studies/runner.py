@@ -1,22 +1,27 @@
 """Single runs: one model, built and compiled once, trained again and again."""
 
-import functools
-import inspect
+import contextlib
 import itertools
 import math
 import numbers
+import operator
 import re
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_parewire.models.optimizers import new_state
-from keras_parewire.models.weights import assign_all, check_model
+from keras_parewire.models.optimizers import new_state, optimizers_of
+from keras_parewire.models.weights import (
+    assign_all,
+    check_model,
+    instances_in,
+    walk,
+)
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.studies.arms import Arm, initialize
 from keras_parewire.studies.environment import (
@@ -29,6 +34,18 @@ from keras_parewire.studies.environment import (
 _TRAINING = 0x747261696E
 # What Keras appends to the names of layers and metrics.
 _NUMBER = re.compile("_[0-9]+")
+# Attributes in which Keras notes what a model does. These two matter later, and
+# are put back.
+_MODES = ("stop_training", "training")
+_NOTES = (
+    *_MODES,
+    "history",
+    "predict_function",
+    "stop_evaluating",
+    "stop_predicting",
+    "test_function",
+    "train_function",
+)
 
 
 class Outcome(NamedTuple):
@@ -50,7 +67,7 @@ class Outcome(NamedTuple):
 
 
 class Runner:
-    """The model of one process.
+    """The model of one process, which starts every run as it was made.
 
     Args:
         make_model: Function that returns a built model.
@@ -65,6 +82,7 @@ class Runner:
         arms: Mapping[str, Arm],
     ) -> None:
         self._make_model, self._train, self._arms = make_model, train, arms
+        self._warned = self._used = False
         self._build()
         self.environment: dict[str, str] = find_environment(self.model)
 
@@ -82,44 +100,43 @@ class Runner:
         optimizer = getattr(model, "optimizer", None)
         if optimizer is not None and not optimizer.built:
             optimizer.build(model.trainable_variables)
-        # What `reinitialize` keeps: the states of random layers and the
-        # optimizer's learning rate.
-        weights = {id(variable) for variable in model.weights}
-        state = [v for v in model.variables if id(v) not in weights]
-        if optimizer is not None:
-            state += optimizer.variables
+        self._unfitted = {
+            part for part in walk(model) if isinstance(part, keras.Model)
+        }
         self._state = [
             (variable, np.array(ops.convert_to_numpy(variable)))
-            for variable in state
+            for variable in _kept_variables(model)
         ]
+        self._modes = [
+            (layer, {k: v for k, v in vars(layer).items() if k in _MODES})
+            for layer in walk(model)
+        ]
+        self._attributes = _attributes(model)
 
     def run(self, arm: str, seed: int) -> Outcome:
         """Trains the model from the weights of one arm and one seed."""
-        training_seed = derive_seed(seed, _TRAINING)
-        keras.utils.set_random_seed(training_seed)
-        initialize(self.model, self._arms[arm], seed)
-        assign_all((*self._state, *new_state(self.model)))
-        compiled = _compilation(self.model)
-        keras.utils.set_random_seed(training_seed)
-        start = time.perf_counter()
-        error, result = None, None
-        with _reseeded_fits(self.model, seed):
+        for attempt in itertools.count():
+            rebuilt = self._restore(arm, seed)
+            if attempt and rebuilt:
+                self._unfitted.clear()  # Else this would never end.
+            error, result = None, None
+            stopped: list[Any] = []
+            compiled = _compilation(self.model)
+            start = time.perf_counter()
             try:
-                result = self._train(self.model, seed)
-            except Exception as raised:
+                with _stopped_first_fits(self._unfitted, stopped):
+                    result = self._train(self.model, seed)
+            except (_Stopped, Exception) as raised:
                 error = f"{type(raised).__name__}: {raised}"
-        seconds = round(time.perf_counter() - start, 3)
-        if any(
-            one is not other
-            for one, other in zip(
-                compiled, _compilation(self.model), strict=True
-            )
-        ):
-            raise RuntimeError(
-                "A model must be compiled once, in `make_model`, not in "
-                f"`train`. Received: model={self.model.name!r}, compiled while "
-                f"it was trained for the arm {arm!r}, seed={seed}"
-            )
+            seconds = round(time.perf_counter() - start, 3)
+            if any(map(operator.is_not, compiled, _compilation(self.model))):
+                raise RuntimeError(
+                    "A model must be compiled once, in `make_model`, not in "
+                    f"`train`. Received: model={self.model.name!r}, compiled "
+                    f"while it was trained for the arm {arm!r}, seed={seed}"
+                )
+            if not stopped:
+                break
         machine = count_threads(), find_flags()
         if error is not None:
             # On JAX, Keras takes a model's variables away during `fit` and
@@ -132,6 +149,126 @@ class Runner:
             listed = ", ".join(f"{name} is {v}" for name, v in bad.items())
             return Outcome(None, f"Not finite: {listed}", seconds, *machine)
         return Outcome(metrics, None, seconds, *machine)
+
+    def _restore(self, arm: str, seed: int) -> bool:
+        """Makes the model as it was made, but for the weights.
+
+        Returns whether it had to be made again: what else has changed may be
+        part of compiled functions.
+        """
+        changed = []
+        if self._used:
+            assign_all(self._state)
+            for layer, modes in self._modes:
+                vars(layer).update(modes)
+            self.model.reset_metrics()
+            changed = _differing(self._attributes, _attributes(self.model))
+        if changed:
+            if not self._warned:
+                self._warned = True
+                warnings.warn(
+                    "Training must not change the model besides its weights, "
+                    "its optimizer's variables and its random states: to undo "
+                    "the change, the model is made again for each run. "
+                    f"Received: changed {', '.join(changed)}",
+                    stacklevel=2,
+                )
+            self._build()
+        self._used = True
+        training_seed = derive_seed(seed, _TRAINING)
+        keras.utils.set_random_seed(training_seed)
+        initialize(self.model, self._arms[arm], seed)
+        # An optimizer's state may depend on the weights that the arm made, and
+        # on the learning rate.
+        assign_all(itertools.chain(self._state, new_state(self.model)))
+        keras.utils.set_random_seed(training_seed)
+        return bool(changed)
+
+
+class _Stopped(BaseException):
+    """Ends a run that is to begin again; `except Exception` lets it pass."""
+
+
+@contextlib.contextmanager
+def _stopped_first_fits(models: set[Any], stopped: list[Any]) -> Iterator[None]:
+    """Stops the first `fit` or `evaluate` of models before they train.
+
+    There Keras draws a batch to build the metrics, so that the first run of a
+    process would see other data than all others.
+
+    Args:
+        models: The models that have not been fitted. One that is, is removed.
+        stopped: Gets the models that have been stopped.
+    """
+
+    def stop(model: Any) -> None:
+        models.discard(model)
+        stopped.append(model)
+        raise _Stopped
+
+    hooked = list(models)
+    for model in hooked:
+        # Keras calls them when the metrics have been built.
+        model.make_train_function = lambda force=False, m=model: stop(m)
+        model.make_test_function = model.make_train_function
+    try:
+        yield
+    finally:
+        for model in hooked:
+            del model.make_train_function, model.make_test_function
+
+
+def _kept_variables(model: Any) -> list[Any]:
+    """Lists the variables that a run may change and that nothing draws anew.
+
+    They are the states of random and stateful layers, and the learning rates
+    and counters of optimizers.
+    """
+    variables = [*model.variables]
+    for layer in walk(model):
+        variables += instances_in(vars(layer).values(), keras.Variable)
+    for optimizer in optimizers_of(model):
+        variables += [v for v in optimizer.variables if not len(v.shape)]
+    weights = {id(variable) for variable in model.weights}
+    by_id = {id(variable): variable for variable in variables}
+    return [v for key, v in by_id.items() if key not in weights]
+
+
+def _attributes(model: Any) -> dict[tuple[int, str], Any]:
+    """Returns the attributes that may change what training does."""
+    found = {}
+    for layer in walk(model):
+        attributes = {**vars(layer), "trainable": layer.trainable}
+        for name, value in attributes.items():
+            # Those in which Keras notes something in private are no numbers.
+            counts = not name.startswith("_") or type(value) in (int, float)
+            if counts and name not in _NOTES:
+                found[id(layer), f"{layer.name}.{name}"] = value
+    for optimizer in optimizers_of(model):
+        for name, value in optimizer.get_config().items():
+            found[id(optimizer), f"{optimizer.name}.{name}"] = repr(value)
+    for weight in model.weights:
+        found[id(weight), f"{weight.path}.trainable"] = weight.trainable
+    return found
+
+
+def _differing(
+    before: Mapping[tuple[int, str], Any], after: Mapping[tuple[int, str], Any]
+) -> list[str]:
+    """Lists the names of the attributes that are not the same."""
+    missing = object()
+    return [
+        key[1]
+        for key in {**before, **after}
+        if not _is_same(before.get(key, missing), after.get(key, missing))
+    ]
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    plain = isinstance(one, bool | int | float | str)
+    return one is other or (
+        plain and type(one) is type(other) and bool(one == other)
+    )
 
 
 def check_metrics(result: Any) -> dict[str, float]:
@@ -181,40 +318,3 @@ def _compilation(model: Any) -> tuple[Any, Any]:
     if not getattr(model, "compiled", False):
         return None, None
     return model.optimizer, next(iter(model.metrics), None)
-
-
-@contextmanager
-def _reseeded_fits(model: Any, seed: int) -> Iterator[None]:
-    """Makes the first `fit` of a process draw the same as all others.
-
-    The first `fit` looks at a batch to build the metrics, which advances the
-    random numbers that order the examples.
-    """
-    fit = model.fit
-    signature = inspect.signature(fit)
-    calls = itertools.count()
-
-    @functools.wraps(fit)
-    def reseeded(*args: Any, **kwargs: Any) -> Any:
-        number = derive_seed(seed, _TRAINING, 1 + next(calls))
-        reseed = keras.callbacks.LambdaCallback(
-            on_train_begin=lambda logs: keras.utils.set_random_seed(number)
-        )
-        bound = signature.bind(*args, **kwargs)
-        given = bound.arguments.get("callbacks")
-        if isinstance(given, keras.callbacks.CallbackList):
-            given.callbacks.insert(0, reseed)
-        else:
-            if isinstance(given, keras.callbacks.Callback):
-                given = [given]
-            bound.arguments["callbacks"] = [reseed, *(given or [])]
-        return fit(*bound.args, **bound.kwargs)
-
-    if "callbacks" not in signature.parameters:
-        yield
-        return
-    model.fit = reseeded
-    try:
-        yield
-    finally:
-        del model.fit

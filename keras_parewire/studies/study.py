@@ -14,6 +14,7 @@ import keras
 
 from keras_parewire.rewiring.validation import as_integer
 from keras_parewire.studies.arms import Arm, check_arms, describe
+from keras_parewire.studies.repeatability import check_repeatability
 from keras_parewire.studies.rows import Row, Rows, write_whole
 from keras_parewire.studies.runner import Outcome, Runner, with_known_names
 from keras_parewire.studies.statistics import (
@@ -66,13 +67,16 @@ class Study:
 
     Args:
         make_model: Function without arguments that returns a built model,
-            compiled if `train` needs it to be. Each process calls it once,
-            reuses the model for all its runs, and calls it again only after a
-            run that raised an exception.
+            compiled if `train` needs it to be. Each process calls it once, and
+            reuses the model for all its runs. It calls it again after a run
+            that raised an exception, or changed attributes of layers or
+            optimizers (such as `weight_decay` or `trainable`), of which a
+            warning tells.
         train: Function `(model, seed)` that trains the model and returns the
             numbers to compare, as a dict by name. It must not compile the
-            model. Anything it changes besides the weights, the optimizer and
-            the states of random layers stays changed for the next run.
+            model, and must make whatever draws by itself, such as a shuffled
+            pipeline. In the first run of a process, it is stopped and called
+            again when Keras has built the metrics.
         arms: Dict from names to arms, the first of which is the reference that
             the others are compared with. An arm is None (the model's own
             initializers), or a function that is called as `arm(model,
@@ -126,6 +130,29 @@ class Study:
         self.path: Path = self._rows.path
         self._runner: Runner | None = None
         self._metrics: list[str] | None = None
+
+    def check(self) -> str:
+        """Says whether runs are repeatable here, to the last bit.
+
+        Trains the model twice from the weights of the first arm for the seed 0,
+        and writes no rows: the first run is that of a new model, as in a
+        process that has not trained before, and the other one follows it. What
+        both have in common is not seen, such as data whose order `train` draws
+        in its first call and then keeps: make all of it in each call.
+
+        Returns:
+            A text that says whether both runs gave the same numbers and, if
+            not, what that means. Kernels of GPUs that add numbers in a varying
+            order are no error.
+
+        Raises:
+            ValueError: If the losses of the first batches differ by more than
+                rounding: the runs saw other data, or the same in another order,
+                or drew other random numbers.
+            RuntimeError: If `train` fails.
+        """
+        first = next(iter(self.arms.values()))
+        return check_repeatability(self._make_model, self._train, first)
 
     def run(
         self,

@@ -1,0 +1,105 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from helpers import as_array
+from test_runner import Batches, fit, make_model, pipeline
+
+from keras_parewire.studies import Study
+
+
+@pytest.fixture
+def check(tmp_path):
+    def check(train, make=make_model):
+        path = tmp_path / "study"
+        study = Study(make, train, arms={"plain": None}, path=path)
+        text = study.check()
+        assert not path.exists()
+        return text
+
+    return check
+
+
+def test_what_is_repeatable(check):
+    def train(model, seed):
+        loss = fit(model, Batches(seed), epochs=2)
+        return {"loss": loss, "val_loss": fit(model, pipeline(seed))}
+
+    text = check(train)
+    assert text.startswith("Training is repeatable here: two runs of seed 0")
+    assert "the same loss and val_loss to the last bit" in text
+
+
+@pytest.mark.parametrize("make_data", [pipeline, lambda: Batches(0)])
+def test_data_that_draw_outside_of_train(check, make_data):
+    data = make_data()
+
+    with pytest.raises(ValueError, match=r"same order.* Received: .*[0-9]+%"):
+        check(lambda model, seed: {"loss": fit(model, data)})
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("given", ["one", "list", "list of all"])
+def test_callbacks_of_the_user_are_called(check, given):
+    ends = []
+
+    def train(model, seed):
+        callbacks = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: ends.append(epoch)
+        )
+        if given == "list":
+            callbacks = [callbacks]
+        if given == "list of all":
+            callbacks = keras.callbacks.CallbackList(
+                [callbacks], add_history=True, model=model
+            )
+        model.fit(np.ones((16, 8)), np.ones((16, 1)), 16, 2, 0, callbacks)
+        return {"loss": float(len(ends))}
+
+    assert "not repeatable" in check(train)
+    assert ends == [0, 1, 0, 1]
+
+
+def test_rounding_is_no_error(check):
+    calls = itertools.count()
+
+    def train(model, seed):
+        kernel = as_array(model.layers[0].kernel)
+        model.layers[0].kernel.assign(kernel * (1 + 1e-5 * next(calls)))
+        return {"loss": fit(model, epochs=2)}
+
+    text = check(train)
+    assert "is not repeatable here to the last bit" in text
+    assert "same but for rounding, so the data are in the same order" in text
+    assert "verdicts hold" in text
+
+
+def test_training_without_fit(check):
+    generator = np.random.default_rng(0)
+
+    def train(model, seed):
+        x = generator.normal(size=(16, 8)).astype("float32")
+        loss = model.train_on_batch(x, x[:, :1] > 0)[0]
+        return {"loss": float(loss)}
+
+    text = check(train)
+    assert "calls no `fit`, so it cannot be seen" in text
+    assert "end with different numbers (loss by " in text
+
+
+def test_another_number_of_batches(check):
+    lengths = itertools.count(16, 16)
+
+    def train(model, seed):
+        x = np.ones((next(lengths), 8), "float32")
+        return {"loss": model.fit(x, x[:, :1], 16, verbose=0) and 1.0}
+
+    with pytest.raises(ValueError, match="same data"):
+        check(train)
+
+
+@pytest.mark.any_backend
+def test_training_that_fails(check):
+    with pytest.raises(RuntimeError, match=r"must finish.* ZeroDivisionError"):
+        check(lambda model, seed: 1 / 0)
