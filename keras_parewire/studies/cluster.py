@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -43,8 +43,9 @@ class Worker:
 
 def run(
     parts: tuple[Any, ...],
-    tasks: Sequence[Task],
+    tasks: Iterable[Task],
     *,
+    most: int,
     begin: Callable[[Mapping[str, str]], None],
     record: Callable[[str, int, Outcome], None],
     address: str | None = None,
@@ -53,8 +54,8 @@ def run(
     """Spreads runs over a cluster; see `Study.run` for the last two arguments.
 
     `parts` are the arguments of `Runner`, `tasks` each seed with its missing
-    arms. `begin` is called with each worker's environment and raises if it
-    differs, `record` with the arm, the seed and the outcome of each run.
+    arms, at most `most`, taken one by one. `begin` gets each worker's
+    environment and raises if it differs, `record` arm, seed and outcome.
     """
     try:
         import ray
@@ -67,11 +68,11 @@ def run(
     if started:
         _connect(ray, address)
     try:
-        resources, count = _plan(ray, resources, len(tasks))
+        resources, count = _plan(ray, resources, most)
         # The data goes once to each node, not to each worker.
         actor, shared = _actor(ray, resources), ray.put(parts)
         make = functools.partial(actor.remote, shared)
-        _Pool(ray, make, begin, record).run(tasks, count)
+        _Pool(ray, make, begin, record).run(iter(tasks), count)
     finally:
         if started:
             ray.shutdown()
@@ -86,12 +87,11 @@ class _Pool:
         self._pending: dict[Any, tuple[Any, Task | None]] = {}
         self._died: collections.Counter[int | None] = collections.Counter()
 
-    def run(self, tasks: Sequence[Task], count: int) -> None:
-        queue = collections.deque((seed, list(arms)) for seed, arms in tasks)
-        given_up = []
+    def run(self, tasks: Iterator[Task], count: int) -> None:
+        again, lost, more = list[Task](), list[Task](), True
         try:
-            while queue or any(task for _, task in self._pending.values()):
-                while len(self._pending) < min(count, len(queue)):
+            while more or again or any(x for _, x in self._pending.values()):
+                while len(self._pending) < (count if more else len(again)):
                     self._submit(self._make(), None)
                 [future], _ = self._ray.wait(list(self._pending))
                 actor, task = self._pending.pop(future)
@@ -99,27 +99,27 @@ class _Pool:
                     result = self._ray.get(future)
                 except self._ray.exceptions.RayActorError as error:
                     self._ray.kill(actor)
-                    if self._may_try_again(task, error):
-                        queue.extend([task] if task else [])
-                    elif task:
-                        given_up.append(task[0])
+                    kept = again if self._may_try_again(task, error) else lost
+                    kept += [task] if task else []
                     continue
                 if task:
                     self._record(task[1].pop(0), task[0], result)
                 else:
                     self._check(*result)
-                if task and task[1]:  # A seed's arms share one worker.
+                if task is None or not task[1]:
+                    task = again.pop(0) if again else next(tasks, None)
+                    more = more and task is not None
+                if task:  # A seed's arms share one worker.
                     self._submit(actor, task)
-                elif queue:
-                    self._submit(actor, queue.popleft())
                 else:
                     self._ray.kill(actor)
         finally:
             for actor, _ in self._pending.values():
                 self._ray.kill(actor)
-        if given_up:
-            seeds = f"{TRIES} workers died of each. Received: seeds={given_up}"
-            raise RuntimeError(f"All other seeds are done; {seeds}")
+        if lost:
+            seeds = [seed for seed, _ in lost]
+            text = f"{TRIES} workers died of each. Received: seeds={seeds}"
+            raise RuntimeError(f"All other seeds are done; {text}")
 
     def _submit(self, actor: Any, task: Task | None) -> None:
         call = actor.run.remote(task[1][0], task[0]) if task else None

@@ -263,9 +263,8 @@ class Study:
         # Before the bar, which would count building as part of the first run.
         runner = self._built_runner() if ray is False else None
         # The most there can be.
-        total = len(numbers) * len(self.arms) - len(
-            done & {(arm, seed) for arm in self.arms for seed in numbers}
-        )
+        absent = {(a, s) for s in numbers for a in self.arms} - done
+        total = len(absent)
         bar = keras.utils.Progbar(total, unit_name="run") if verbose else None
 
         failed: list[str] = []
@@ -293,7 +292,8 @@ class Study:
 
             cluster.run(
                 (self._make_model, self._train, self.arms),
-                [first, *tasks],
+                itertools.chain([first], tasks),
+                most=len({seed for _, seed in absent}),
                 begin=self._rows.begin,
                 record=record,
                 address=ray if isinstance(ray, str) else None,

@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from helpers import as_array
 from test_study import ARMS, instant, make_small_model, results
 
 from keras_parewire.studies import Study, cluster
@@ -278,3 +280,24 @@ def test_what_a_driver_says_is_in_the_error(
 def test_ray_stays_in_one_small_module():
     source = Path(cluster.__file__).read_text().splitlines()
     assert len(source) < 200
+
+
+def test_decided_arms_get_no_more_seeds(monkeypatch, tmp_path):
+    def shift(model, seed):
+        model.weights[0].assign(model.weights[0] + 1.0 + 0.01 * (seed % 3))
+
+    def train(model, seed):
+        return {"loss": float(np.sum(as_array(model.weights[0])))}
+
+    arms = {"plain": None, "shifted": shift}
+    study = Study(make_small_model, train, arms=arms, path=tmp_path / "study")
+    fates = {("run", "shifted", 3): 1}
+    monkeypatch.setitem(sys.modules, "ray", fake := FakeRay(fates))
+    study.run(range(50), ray=True, until_decided=True, verbose=0)
+    [item] = study.compare()
+    assert item.verdict == "higher"
+    # Another seed may be on its way when the arm is decided.
+    assert item.n in (7, 8)
+    assert fake.killed == fake.made == 3
+    study.run(range(50), until_decided=True, verbose=0)
+    assert len(study.rows()) == 2 * item.n
