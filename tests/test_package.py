@@ -147,7 +147,9 @@ def fences(path):
 def test_readme_examples(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = Study.run
-    monkeypatch.setattr(Study, "run", lambda self, seeds: run(self, seeds[:2]))
+    monkeypatch.setattr(
+        Study, "run", lambda self, seeds, **_: run(self, seeds[:2])
+    )
     blocks = fences(ROOT / "README.md")
     assert blocks
     names = {}
