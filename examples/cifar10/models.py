@@ -22,7 +22,7 @@ from cifar10.layers import (
 CLASSES = 10
 
 
-def resnet50(base):
+def resnet50(base, width=64, blocks=(3, 4, 6, 3)):
     """ResNet-50 with the CIFAR stem: 3x3, stride 1, no pooling.
 
     He et al. 2016 (https://arxiv.org/abs/1512.03385) in the CIFAR form of
@@ -44,20 +44,20 @@ def resnet50(base):
         )(x)
         return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
 
-    def bottleneck(x, width, strides):
-        y = layers.ReLU()(unit(x, width))
-        y = layers.ReLU()(unit(y, width, 3, strides))
-        y = unit(y, 4 * width)
-        if strides > 1 or x.shape[-1] != 4 * width:
-            x = unit(x, 4 * width, strides=strides)
+    def bottleneck(x, filters, strides):
+        y = layers.ReLU()(unit(x, filters))
+        y = layers.ReLU()(unit(y, filters, 3, strides))
+        y = unit(y, 4 * filters)
+        if strides > 1 or x.shape[-1] != 4 * filters:
+            x = unit(x, 4 * filters, strides=strides)
         return layers.ReLU()(layers.Add()([x, y]))
 
     inputs = keras.Input((32, 32, 3))
-    x = layers.ReLU()(unit(inputs, 64, 3))
-    for stage, blocks in enumerate((3, 4, 6, 3)):
-        for block in range(blocks):
+    x = layers.ReLU()(unit(inputs, width, 3))
+    for stage, count in enumerate(blocks):
+        for block in range(count):
             strides = 2 if stage and not block else 1
-            x = bottleneck(x, 64 * 2**stage, strides)
+            x = bottleneck(x, width * 2**stage, strides)
     x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, _logits(x, base), name="resnet50")
 

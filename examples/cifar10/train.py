@@ -11,9 +11,10 @@ in the folder `<out>/cifar10-<model>-<config>`: if it is interrupted, the same
 command resumes it; another configuration gets a folder of its own. At the end
 all its rows are written to `<folder>.csv`, and the configuration to
 `<folder>.json`, for `report.py`. With `--margin` an arm gets no more seeds once
-it is decided. `--cell` takes the options of a cell of the map (see `cells.py`),
-and names the folder after it. `--smoke` briefly trains every network on made-up
-images.
+it is decided. With `--together` one program trains several runs at once, which
+uses an accelerator better. `--cell` takes the options of a cell of the map (see
+`cells.py`), and names the folder after it. `--smoke` briefly trains every
+network on made-up images.
 """
 
 import argparse
@@ -98,6 +99,11 @@ def parse_arguments():
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw")
     parser.add_argument("--learning-rate", type=positive(float))
     parser.add_argument(
+        "--together",
+        type=positive(int),
+        help="runs that one program trains at once; needs JAX",
+    )
+    parser.add_argument(
         "--vary-order",
         action="store_true",
         help="seed order and augmentation by the run, not alike for all",
@@ -123,6 +129,10 @@ def parse_arguments():
             parser.error(
                 f"--arms must be of {', '.join(known)}. Received: {arm!r}"
             )
+    if arguments.together and keras.backend.backend() != "jax":
+        parser.error("--together needs KERAS_BACKEND=jax")
+    if arguments.together and arguments.vary_order:
+        parser.error("--together needs the same order for all runs")
     if not arguments.smoke and not arguments.model:
         parser.error(f"--model must be one of {', '.join(RECIPES)}")
     return parser, arguments
@@ -161,6 +171,8 @@ def make_config(options, images):
     if options.cell:
         config["cell"] = options.cell
         config["network"] = options.network
+    if options.together:
+        config["together"] = options.together
     return config
 
 
@@ -185,14 +197,18 @@ def make_study(options, images, arms):
 
     # Eager is cheapest for a few steps; the small CNN tests compilation.
     eager = config["backend"] == "tensorflow" and options.model != "small_cnn"
-    trainer = Trainer(
-        images,
-        options.epochs,
-        options.batch_size,
-        make_optimizer,
-        vary_order=options.vary_order,
-        run_eagerly=options.smoke and eager,
-    )
+    settings = images, options.epochs, options.batch_size, make_optimizer
+    if options.together:
+        # It imports JAX.
+        from cifar10.together import TogetherTrainer
+
+        trainer = TogetherTrainer(*settings, together=options.together)
+    else:
+        trainer = Trainer(
+            *settings,
+            vary_order=options.vary_order,
+            run_eagerly=options.smoke and eager,
+        )
     keras.config.set_dtype_policy(config["dtype"])
     known = make_arms(options.candidates)
     return Study(
@@ -200,6 +216,7 @@ def make_study(options, images, arms):
         trainer,
         arms={arm: known[arm] for arm in arms},
         path=options.out / f"cifar10-{options.cell or options.model}-{digest}",
+        together=options.together,
         metric="test_accuracy",
         config=config,
     )

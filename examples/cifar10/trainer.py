@@ -163,15 +163,10 @@ class Trainer:
             accuracy, and the moments of the strengths and the offsets before
             training.
         """
-        variance, kurtosis = strength_moments(network)
         if self.model is None or self.model.network is not network:
             self._compile(network)
         order_seed = seed if self.vary_order else ORDER_SEED
-        self._restore(order_seed)
-        numbers = ops.convert_to_tensor(self.data.validation[:PROBED])
-        images = self.model.read(numbers)
-        # As in the first step, where batches are normalized by themselves.
-        offsets = measure_offsets(self.probe(images, training=True))
+        measured = self._measure(network, order_seed)
         order = epoch_orders(
             self.data.train,
             self.epochs,
@@ -217,9 +212,7 @@ class Trainer:
                 for epoch, value in enumerate(history[curve], 1)
             },
             "test_accuracy": result["accuracy"],
-            "strength_variance": variance,
-            "strength_kurtosis": kurtosis,
-            **offsets,
+            **measured,
         }
 
     def _compile(self, network):
@@ -244,6 +237,20 @@ class Trainer:
             )
             if variable is not self.model.pixels
         ]
+
+    def _measure(self, network, order_seed):
+        """Returns the moments of the strengths and the offsets."""
+        variance, kurtosis = strength_moments(network)
+        self._restore(order_seed)
+        numbers = ops.convert_to_tensor(self.data.validation[:PROBED])
+        images = self.model.read(numbers)
+        # As in the first step, where batches are normalized by themselves.
+        offsets = measure_offsets(self.probe(images, training=True))
+        return {
+            "strength_variance": variance,
+            "strength_kurtosis": kurtosis,
+            **offsets,
+        }
 
     def _restore(self, order_seed):
         """Resets everything but the trainable weights."""

@@ -21,18 +21,20 @@ _ROUNDING = 1e-3
 
 def check_repeatability(
     make_model: Callable[[], Any],
-    train: Callable[[Any, int], Any],
+    train: Callable[..., Any],
     arm: Arm,
+    together: bool,
 ) -> str:
     """Trains one seed twice; see `Study.check`."""
     runs: list[list[float]] = []
 
-    def watched(model: Any, seed: int) -> Any:
+    def watched(model: Any, *arguments: Any) -> Any:
         runs.append([])
         with _watched_fits(model, runs[-1]):
-            return train(model, seed)
+            return train(model, *arguments)
 
-    runner = Runner(make_model, watched, {"one": arm, "other": arm})
+    arms = {"one": arm, "other": arm}
+    runner = Runner(make_model, watched, arms, together)
     numbers, losses = [], []
     for name in ("one", "other"):
         outcome = runner.run(name, SEED)

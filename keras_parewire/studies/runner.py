@@ -8,7 +8,7 @@ import operator
 import re
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -71,17 +71,21 @@ class Runner:
 
     Args:
         make_model: Function that returns a built model.
-        train: Function `(model, seed)` that trains a model.
+        train: Function `(model, seed)` that trains a model, or with `together`
+            `(model, seeds, weights)`.
         arms: The arms by name.
+        together: Whether `train` takes several runs at once.
     """
 
     def __init__(
         self,
         make_model: Callable[[], Any],
-        train: Callable[[Any, int], Any],
+        train: Callable[..., Any],
         arms: Mapping[str, Arm],
+        together: bool = False,
     ) -> None:
         self._make_model, self._train, self._arms = make_model, train, arms
+        self._together = together
         self._warned = self._used = False
         self._build()
         self.environment: dict[str, str] = find_environment(self.model)
@@ -115,20 +119,33 @@ class Runner:
 
     def run(self, arm: str, seed: int) -> Outcome:
         """Trains the model from the weights of one arm and one seed."""
+        [outcome] = self.run_all([(arm, seed)])
+        return outcome
+
+    def run_all(self, runs: Sequence[tuple[str, int]]) -> list[Outcome]:
+        """Trains one run, or with `together` several."""
+        seeds = [seed for _, seed in runs]
         for attempt in itertools.count():
-            rebuilt = self._restore(arm, seed)
+            weights, rebuilt = [], False
+            for arm, seed in runs:
+                rebuilt |= self._restore(arm, seed)
+                if self._together:
+                    weights.append(self.model.get_weights())
             if attempt and rebuilt:
                 self._unfitted.clear()  # Else this would never end.
-            error, result = None, None
+            error, results = None, []
             stopped: list[Any] = []
             compiled = _compilation(self.model)
             start = time.perf_counter()
             try:
                 with _stopped_first_fits(self._unfitted, stopped):
-                    result = self._train(self.model, seed)
+                    if self._together:
+                        results = self._train(self.model, seeds, weights)
+                    else:
+                        results = [self._train(self.model, *seeds)]
             except (_Stopped, Exception) as raised:
                 error = f"{type(raised).__name__}: {raised}"
-            seconds = round(time.perf_counter() - start, 3)
+            seconds = round((time.perf_counter() - start) / len(runs), 3)
             if any(map(operator.is_not, compiled, _compilation(self.model))):
                 raise RuntimeError(
                     "A model must be compiled once, in `make_model`, not in "
@@ -142,13 +159,22 @@ class Runner:
             # On JAX, Keras takes a model's variables away during `fit` and
             # `evaluate`, and may not return them after an exception.
             self._build()
-            return Outcome(None, error, seconds, *machine)
-        metrics = check_metrics(result)
-        bad = {k: v for k, v in metrics.items() if not math.isfinite(v)}
-        if bad:
+            return [Outcome(None, error, seconds, *machine)] * len(runs)
+        if not isinstance(results, list | tuple) or len(results) != len(runs):
+            raise TypeError(
+                "With `together`, `train` must return a list of dicts, one for "
+                f"each of the {len(runs)} runs. Received: {results!r}"
+            )
+        outcomes = []
+        for metrics in map(check_metrics, results):
+            bad = {k: v for k, v in metrics.items() if not math.isfinite(v)}
             listed = ", ".join(f"{name} is {v}" for name, v in bad.items())
-            return Outcome(None, f"Not finite: {listed}", seconds, *machine)
-        return Outcome(metrics, None, seconds, *machine)
+            outcomes.append(
+                Outcome(None, f"Not finite: {listed}", seconds, *machine)
+                if bad
+                else Outcome(metrics, None, seconds, *machine)
+            )
+        return outcomes
 
     def _restore(self, arm: str, seed: int) -> bool:
         """Makes the model as it was made, but for the weights.
@@ -175,7 +201,8 @@ class Runner:
                 )
             self._build()
         self._used = True
-        training_seed = derive_seed(seed, _TRAINING)
+        # Alike for runs that are trained together, whatever they are.
+        training_seed = derive_seed(0 if self._together else seed, _TRAINING)
         keras.utils.set_random_seed(training_seed)
         initialize(self.model, self._arms[arm], seed)
         # An optimizer's state may depend on the weights that the arm made, and

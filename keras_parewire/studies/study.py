@@ -83,6 +83,14 @@ class Study:
             seed=seed)` and changes the weights, such as `rewire_model` or
             `functools.partial(rewire_model, exponent=0)`.
         path: Folder for the rows, created when needed.
+        together: How many runs `train` takes at once, for training that stacks
+            the weights of several small models into one program. It is then
+            called as `train(model, seeds, weights)` with the seeds of up to so
+            many runs, and for each a list of the weights that it starts from,
+            in the order of `model.weights`; it returns a list with a dict for
+            each. All runs get the same random numbers. If it raises an
+            exception, all of them fail. Name it in `config` if last bits depend
+            on it. Defaults to None: one run at a time.
         metric: The name of the number that verdicts are about. Others are
             shown without. Defaults to None: the first that `train` returns.
         config: Dict of what else the results depend on, such as the number of
@@ -100,10 +108,11 @@ class Study:
     def __init__(
         self,
         make_model: Callable[[], Any],
-        train: Callable[[Any, int], Any],
+        train: Callable[..., Any],
         *,
         arms: Mapping[str, Arm],
         path: Any,
+        together: int | None = None,
         metric: str | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
@@ -113,6 +122,11 @@ class Study:
                     f"`{name}` must be a function. "
                     f"Received: {name}={function!r}"
                 )
+        if together is not None and (as_integer(together) or 0) < 1:
+            raise ValueError(
+                "`together` must be None or an integer, 1 or more. "
+                f"Received: together={together!r}"
+            )
         if metric is not None and not isinstance(metric, str):
             raise TypeError(
                 "`metric` must be the name of a number that `train` returns, "
@@ -123,7 +137,7 @@ class Study:
                 f"`config` must be a dict or None. Received: config={config!r}"
             )
         self._make_model, self._train = make_model, train
-        self.metric = metric
+        self.metric, self._together = metric, together
         self.arms: dict[str, Arm] = check_arms(arms)
         described = describe(self.arms, "arms")
         self._rows = Rows(path, described, describe(config or {}, "config"))
@@ -152,7 +166,9 @@ class Study:
             RuntimeError: If `train` fails.
         """
         first = next(iter(self.arms.values()))
-        return check_repeatability(self._make_model, self._train, first)
+        return check_repeatability(
+            self._make_model, self._train, first, self._together is not None
+        )
 
     def run(
         self,
@@ -181,10 +197,11 @@ class Study:
                 of `seeds`; with no arm left, the study ends. So whether a run
                 is made depends on these rows alone, and a study that is
                 resumed goes on as if it had never stopped. Where several seeds
-                run at once, in shards or on Ray, an arm is judged by those of
-                these rows that are written when a seed begins: verdicts hold as
-                well, but there may be some more runs or fewer, of which another
-                call of `run` makes those that are wanted. Defaults to False.
+                run at once, together, in shards or on Ray, an arm is judged by
+                those of these rows that are written when a seed begins:
+                verdicts hold as well, but there may be some more runs or fewer,
+                of which another call of `run` makes those that are wanted.
+                Defaults to False.
             margin: With `until_decided`, as in `compare`. Defaults to None.
             shard: None, or `(i, n)` for the i-th of n parts of the seeds, with
                 i from 0 to n - 1: all jobs of an array may run on one folder at
@@ -205,8 +222,8 @@ class Study:
                 before, or the folder holds damaged rows or those of another
                 environment.
             TypeError: If `make_model` does not return a model, `train` does
-                not return a dict of numbers, or an argument is of the wrong
-                type.
+                not return a dict of numbers (together, a list of them), or an
+                argument is of the wrong type.
             RuntimeError: If `train` compiles the model, or workers on Ray die
                 repeatedly.
             ImportError: If `ray` is set but Ray is not installed.
@@ -238,6 +255,11 @@ class Study:
             raise ValueError(
                 "`resources` must come with `ray`, whose actors take them. "
                 f"Received: resources={resources!r}, ray=False"
+            )
+        if self._together is not None and ray is not False:
+            raise ValueError(
+                "`ray` must be False if `train` takes several runs together; "
+                f"use `shard`. Received: ray={ray!r}"
             )
         done = self._rows.runs()
         for seed in numbers:
@@ -283,9 +305,15 @@ class Study:
             self._rows.begin(runner.environment)
             # Interrupted training may leave the model without its variables.
             self._runner = None
-            for seed, arms in itertools.chain([first], tasks):
-                for arm in arms:
-                    record(arm, seed, runner.run(arm, seed))
+            runs = (
+                (arm, seed)
+                for seed, arms in itertools.chain([first], tasks)
+                for arm in arms
+            )
+            while batch := list(itertools.islice(runs, self._together or 1)):
+                outcomes = runner.run_all(batch)
+                for run, outcome in zip(batch, outcomes, strict=True):
+                    record(*run, outcome)
             self._runner = runner
         else:
             from keras_parewire.studies import cluster
@@ -432,7 +460,12 @@ class Study:
 
     def _built_runner(self) -> Runner:
         if self._runner is None:
-            self._runner = Runner(self._make_model, self._train, self.arms)
+            self._runner = Runner(
+                self._make_model,
+                self._train,
+                self.arms,
+                self._together is not None,
+            )
         return self._runner
 
     def _record(self, arm: str, seed: int, outcome: Outcome) -> None:

@@ -43,6 +43,7 @@ def make_options(folder, **changes):
         "optimizer": "adamw",
         "arms": ["base", "pa"],
         "margin": None,
+        "together": None,
         "seeds": [0],
         "epochs": 2,
         "batch_size": 8,
@@ -679,6 +680,41 @@ def test_a_cell_is_trained(tmp_path, cell):
     )
     plain.run([0], verbose=0)
     assert row["epoch_1_loss"] != plain.rows()[0]["epoch_1_loss"]
+
+
+@pytest.mark.backend("jax")
+@pytest.mark.parametrize(
+    ("model", "network"),
+    [
+        ("mlp", {}),
+        ("small_cnn", {"normalization": "BatchNormalization"}),
+        ("sl_vit", {"depth": 1, "width": 24, "heads": 2}),
+        ("convmixer", {"depth": 1, "width": 16}),
+        ("resnet50", {"width": 8, "blocks": (1, 1)}),
+    ],
+)
+def test_runs_trained_together_are_those_trained_alone(
+    tmp_path, model, network
+):
+    options = {"model": model, "network": network, "cell": "tiny"}
+    studies = [
+        make_study(tmp_path, together=together, **options)
+        for together in (None, 3)
+    ]
+    alone, together = studies
+    assert alone.path != together.path
+    for study in studies:
+        # Four runs: the second three are two runs short.
+        study.run([0, 1], verbose=0)
+    for one, other in zip(alone.rows(), together.rows(), strict=True):
+        assert one["error"] is other["error"] is None
+        for name, value in one.items():
+            if name in ("seconds", "utc"):
+                continue
+            if isinstance(value, float):
+                # Accuracies are of 16 images or 32.
+                value = pytest.approx(value, rel=1e-3, abs=1e-4)
+            assert other[name] == value, name
 
 
 # Rows.
