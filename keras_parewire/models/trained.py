@@ -1,6 +1,7 @@
 """Signs that the weights of a model have been trained."""
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,19 +16,24 @@ def warn_if_trained(
     classified: list[ClassifiedWeight], stacklevel: int
 ) -> None:
     """Warns if weights that start from a constant differ from it."""
-    recreated: dict[int, dict[int, NewWeight]] = {}
     kernels = {id(i.weight.layer) for i in classified if i.view is not None}
+    recreated: dict[int, dict[int, NewWeight]] = {}
     changed = []
     for item in classified:
-        weight = item.weight
-        quantized = getattr(weight.layer, "quantization_mode", None)
+        weight, layer = item.weight, item.weight.layer
+        quantized = getattr(layer, "quantization_mode", None)
         if not item.selected or item.view is not None or quantized:
             continue
-        start = _start_by_attribute(weight)
-        if start is None and id(weight.layer) not in kernels:
-            if id(weight.layer) not in recreated:
-                recreated[id(weight.layer)] = _recreated(weight)
-            start = _start_by_recreation(weight, recreated[id(weight.layer)])
+        initializer = _initializer(weight)
+        if initializer is not None:
+            start = _constant(weight, initializer)
+        elif len(weight.shape) == 1 and id(layer) not in kernels:
+            # Only its code says how it starts: see what a new one starts from.
+            if id(layer) not in recreated:
+                recreated[id(layer)] = _recreated(weight)
+            start = _recreated_constant(weight, recreated[id(layer)])
+        else:
+            continue
         if start is not None and not np.array_equal(start, weight.values()):
             changed.append(weight.variable.path)
     if changed:
@@ -40,19 +46,20 @@ def warn_if_trained(
         )
 
 
-def _start_by_attribute(weight: OwnedWeight) -> np.ndarray | None:
-    """Returns the constant that the layer's attributes name, if they do."""
-    layer, initializers = weight.layer, keras.initializers
-    if getattr(layer, "unit_forget_bias", False):
+def _initializer(weight: OwnedWeight) -> Any:
+    """Returns the initializer that an attribute of the layer names, if any."""
+    names = (f"{name}_initializer" for name in weight.names)
+    found = (getattr(weight.layer, name, None) for name in names)
+    return next((x for x in found if x is not None), None)
+
+
+def _constant(weight: OwnedWeight, initializer: Any) -> np.ndarray | None:
+    constants = keras.initializers
+    if not isinstance(
+        initializer, constants.Zeros | constants.Ones | constants.Constant
+    ) or getattr(weight.layer, "unit_forget_bias", False):
         return None
-    for name in weight.names:
-        initializer = getattr(layer, f"{name}_initializer", None)
-        if isinstance(
-            initializer,
-            initializers.Zeros | initializers.Ones | initializers.Constant,
-        ):
-            return known_values(initializer(weight.shape, weight.dtype))
-    return None
+    return known_values(initializer(weight.shape, weight.dtype))
 
 
 def _recreated(weight: OwnedWeight) -> dict[int, NewWeight]:
@@ -63,10 +70,9 @@ def _recreated(weight: OwnedWeight) -> dict[int, NewWeight]:
         return {}
 
 
-def _start_by_recreation(
+def _recreated_constant(
     weight: OwnedWeight, recreated: dict[int, NewWeight]
 ) -> np.ndarray | None:
-    """Returns the constant that a new layer of the kind starts from, if any."""
     if id(weight.variable) not in recreated:
         return None
     values = recreated[id(weight.variable)].values
