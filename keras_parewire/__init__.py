@@ -1,4 +1,4 @@
-"""Weight organization for Keras 3: better places for a random kernel's values.
+"""Initializers for Keras 3 that even out the strengths of neurons.
 
 See https://arxiv.org/abs/2207.08148 for the method.
 """

@@ -57,13 +57,12 @@ def write_pages(app):
         pages[f"index-{number}-{room}"] = lines
         for name, (path, item) in items.items():
             kind = "class" if inspect.isclass(item) else "function"
-            pages[name] = [
-                name,
-                "=" * len(name),
-                "",
-                f".. auto{kind}:: {path}",
-                *(["   :members:"] if kind == "class" else []),
-            ]
+            lines = [name, "=" * len(name), "", f".. auto{kind}:: {path}"]
+            if kind == "class":
+                lines.append("   :members:")
+            if hasattr(item, "_fields"):  # Those are in its docstring.
+                lines.append(f"   :exclude-members: {', '.join(item._fields)}")
+            pages[name] = lines
     for name, lines in pages.items():
         text = "\n".join(lines) + "\n"
         path = folder / f"{name}.rst"
@@ -96,7 +95,7 @@ def to_rest(app, what, name, obj, options, lines):
     text = re.sub(r"\[([^]\n]+)\]\((https?://[^)\s]+)\)", r"`\1 <\2>`__", text)
     # Not the ends of links, nor what is reStructuredText already, nor examples.
     text = re.sub(
-        r"^ *(?:>>>|\.\.\. ).*|(?<![`:\w])`([^`<]+)`(?![`_])",
+        r"^ *(?:>>>|\.\.\. ).*|(?<![`:\w>])`([^`<]+)`(?![`_])",
         lambda match: f"``{match[1]}``" if match[1] else match[0],
         text,
         flags=re.MULTILINE,

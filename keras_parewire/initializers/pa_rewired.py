@@ -90,7 +90,7 @@ class PARewired(InitializerWrapper):
 
     Reference:
 
-    - [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
+    - [Scabini et al., 2024](https://arxiv.org/abs/2207.08148), Neurocomputing
     """
 
     def __init__(

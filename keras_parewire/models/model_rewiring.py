@@ -106,7 +106,7 @@ def rewire_model(
 
     Reference:
 
-    - [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
+    - [Scabini et al., 2024](https://arxiv.org/abs/2207.08148), Neurocomputing
     """
     exponent = check_exponent(exponent)
     seed = check_seed(seed)

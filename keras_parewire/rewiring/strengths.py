@@ -50,7 +50,7 @@ def strengths(
 
     Reference:
 
-    - [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
+    - [Scabini et al., 2024](https://arxiv.org/abs/2207.08148), Neurocomputing
     """
     values = real_values(kernel)
     view = matrix_view(values.shape, input_axes, output_axes)
@@ -91,7 +91,7 @@ def strength_variance(
 
     Reference:
 
-    - [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
+    - [Scabini et al., 2024](https://arxiv.org/abs/2207.08148), Neurocomputing
     """
     values = real_values(kernel)
     view = matrix_view(values.shape, input_axes, output_axes)

@@ -29,7 +29,7 @@ same rule in NumPy, gives the same kernel bit for bit.
 
 Reference:
 
-- [Scabini et al., 2022](https://arxiv.org/abs/2207.08148)
+- [Scabini et al., 2024](https://arxiv.org/abs/2207.08148), Neurocomputing
 """
 
 import math

@@ -99,11 +99,12 @@ def compare(
         ValueError: If `metric` is unknown or `margin` is not positive.
 
     Reference:
-        - [Rouder et al., 2009](https://doi.org/10.3758/PBR.16.2.225) for the
-          Bayes factor whose bound of `m / 0.05` the interval solves, and
-          [Grünwald et al., 2024](https://doi.org/10.1093/jrsssb/qkae011) and
-          [Wang and Ramdas, 2024](https://arxiv.org/abs/2310.03722) for its
-          holding at any look.
+
+    - [Rouder et al., 2009](https://doi.org/10.3758/PBR.16.2.225): the Bayes
+        factor whose bound of `m / 0.05` the interval solves
+    - [Grünwald et al., 2024](https://doi.org/10.1093/jrsssb/qkae011) and
+        [Wang and Ramdas, 2024](https://arxiv.org/abs/2310.03722): why it may
+        be looked at any time
     """
     check_margin(margin)
     reference, *arms = values
