@@ -7,8 +7,8 @@ from importlib.metadata import version
 
 import keras
 
-# pip ensures this unless told not to. On an older Keras, the imports below
-# would fail without saying why.
+# pip normally ensures this. On an older Keras, the imports below would fail
+# without saying why.
 if tuple(map(int, keras.__version__.split(".")[:2])) < (3, 15):
     raise ImportError(
         "keras_parewire requires Keras 3.15 or later. "

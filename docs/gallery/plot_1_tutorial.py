@@ -4,15 +4,15 @@ Tutorial: rewire, train, compare, save
 
 We train a small convolutional network with and without preferential-attachment
 (PA) rewiring, compare the two fairly, and save the result. It takes less than a
-minute on a laptop and needs to know no more than Keras.
+minute on a laptop. All you need to know is Keras.
 """
 
 # %%
 # Wrap any initializer
 # --------------------
-# `PARewired` takes the values that another initializer draws and chooses better
-# places for them. The *strength* of a neuron is the sum of its weights; after
-# rewiring, the strengths vary less.
+# `PARewired` takes the values that another initializer draws and permutes them.
+# The *strength* of a neuron is the sum of its weights; after rewiring, the
+# strengths vary less.
 
 import keras
 import matplotlib.pyplot as plt
@@ -53,10 +53,10 @@ train, test = order[:1200], order[1200:]
 # %%
 # One model, two arms
 # -------------------
-# With `rewire_model` a model that is already built can be rewired as well, and
-# `reinitialize` draws its weights anew without compiling it again. Both arms of
-# a seed start from the same draw and see the data in the same order. So what
-# differs between them comes from the places of the weights.
+# `rewire_model` rewires a model that is already built, and `reinitialize` draws
+# its weights again without compiling it again. Both arms of a seed start from
+# the same draw and see the data in the same order. So all differences between
+# them come from the places of the weights.
 
 model = keras.Sequential(
     [
@@ -101,8 +101,8 @@ rewired = np.array([accuracies(seed, rewire=True) for seed in seeds])
 # ------------------------
 # A line is the difference of one seed, in percentage points; the band is a 95 %
 # bootstrap interval of their mean. Where it contains zero, no difference was
-# seen. Six seeds of a small task are few: for a question that matters, take
-# more, and decide how many before you look.
+# seen. Six seeds of a small task are few. For a question that matters, let a
+# `Study` decide how many it takes.
 
 differences = rewired - plain
 epochs = np.arange(1, differences.shape[1] + 1)
@@ -132,8 +132,8 @@ for epoch, mean, lower, upper in zip(
 # %%
 # Save and load
 # -------------
-# A model whose layers hold a `PARewired` names it in the saved file, so the
-# package has to be imported before the model is loaded.
+# The saved file of a model names its initializers. So if one of them is a
+# `PARewired`, import the package before you load the model.
 
 saved = keras.Sequential(
     [

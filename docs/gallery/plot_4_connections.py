@@ -4,7 +4,7 @@ A kernel as a network
 
 `plot_connections` draws a small kernel as neurons and connections, here before
 and after rewiring on the same scales. The connections' weights are the same
-numbers; the neurons' strengths have become alike.
+numbers, but the strengths of the neurons have become similar.
 """
 
 import keras

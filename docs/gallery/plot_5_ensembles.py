@@ -2,9 +2,9 @@
 An ensemble from one compiled model
 ===================================
 
-`reinitialize` draws all weights of a built model anew and resets its
-optimizer, while the model stays compiled. Only the first member of an ensemble
-pays for the compilation.
+`reinitialize` draws all weights of a built model again and resets its
+optimizer, while the model stays compiled. So it is compiled only once for the
+whole ensemble.
 """
 
 import time

@@ -2,9 +2,9 @@
 Training by permuting weights
 =============================
 
-`LookaheadPermutation` lets an optimizer train as usual, but replaces each
-neuron's weights by its initial ones at every sync, in the order that the
-optimizer has found. What is learned is where the values go.
+With `LookaheadPermutation`, an optimizer trains as usual. At every sync, each
+neuron's weights are replaced with its initial ones, in the order that the
+optimizer has found. So the network learns only where to put its initial values.
 """
 
 import keras

@@ -3,8 +3,8 @@ A start without diversity
 =========================
 
 `ChannelAverage` starts all channels of a layer alike. Training by itself keeps
-them alike, since all of them get the same gradient: something else has to set
-them apart, here dropout.
+them alike, since all of them get the same gradient. Something else has to make
+them different, here dropout.
 """
 
 import keras

@@ -45,8 +45,8 @@ class LookaheadPermutation(keras.callbacks.Callback):
     optimizer's state.
 
     If a sync falls on the last step of an epoch, validation sees the synced
-    weights. In the list of callbacks, place those that save the model after
-    this one, and an `EarlyStopping` that restores weights before it. Weights
+    weights. In the list of callbacks, put those that save the model after this
+    one, and put an `EarlyStopping` that restores weights before it. Weights
     that become NaN or infinite cannot be ordered: training then stops with a
     warning and leaves them as they are.
 
@@ -112,9 +112,9 @@ class LookaheadPermutation(keras.callbacks.Callback):
         pools_path: Path of the `.npz` file for the pools, or None, the default,
             for no file. The file is written once, before the first step of the
             first training, and read when another process runs `fit`. Its name
-            ends in `.first_epoch` until the first epoch has ended: if a run
-            ends before and the next one starts from other initial weights,
-            those replace the pools.
+            ends in `.first_epoch` until the first epoch has ended. If a run is
+            interrupted before that and the next one starts from other initial
+            weights, those replace the pools.
 
     Raises:
         ValueError: If an argument is out of range. In `fit`: if the model has
@@ -242,7 +242,7 @@ class LookaheadPermutation(keras.callbacks.Callback):
             if unfinished is None:
                 raise ValueError(
                     "The optimizer has taken no step, but the weights are not "
-                    "the initial ones that the pools hold. To resume a "
+                    "the initial ones in the pools. To resume a "
                     "training, restore the optimizer together with the "
                     "weights; to start a new one, make a new "
                     "LookaheadPermutation, and delete the file of its pools if "
@@ -271,7 +271,7 @@ class LookaheadPermutation(keras.callbacks.Callback):
         )
         if known != found:
             raise ValueError(
-                "A LookaheadPermutation holds the initial weights of one "
+                "A LookaheadPermutation keeps the initial weights of one "
                 "model: make a new one for another model. Received: "
                 f"model={self.model.name!r}, whose weights to re-order are not "
                 "those of the earlier training"

@@ -57,7 +57,7 @@ def resolve_base(base: Any, seed: Seed) -> tuple[Base, bool]:
             return reseeded(base.base, seed), True
         return base.base, False
     if isinstance(base, dict) and base.get("class_name") == "__lambda__":
-        # Keras refuses it unless it is told to trust the source.
+        # Keras refuses it unless safe mode is off.
         return keras.saving.deserialize_keras_object(base), False
     if ops.is_tensor(base) or isinstance(
         base, np.ndarray | np.generic | keras.Variable

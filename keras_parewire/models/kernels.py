@@ -75,7 +75,7 @@ def warn_if_unknown(
     if unknown and all(item.view is None for item in classified):
         warnings.warn(
             "None of the weights is a kernel of a known layer, so nothing is "
-            "changed. To tell the axes of a layer's kernels, see "
+            "changed. To name the axes of a layer's kernels, see "
             "`keras_parewire.register_axes`. Received: weights of "
             f"{', '.join(sorted(unknown))}",
             stacklevel=stacklevel + 1,

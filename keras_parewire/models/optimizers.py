@@ -46,9 +46,9 @@ def new_state(
 ) -> Iterator[Update]:
     """Yields the updates that make the optimizers of a model new.
 
-    Only the learning rate stays. A schedule-free optimizer holds copies of the
-    weights and returns to them in its first step, so the new state depends on
-    the weights at the moment when it is asked for.
+    Only the learning rate stays. A schedule-free optimizer keeps copies of the
+    weights and returns to them in its first step, so ask for its new state
+    after the weights have changed.
 
     Args:
         model: The model.

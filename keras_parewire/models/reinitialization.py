@@ -94,7 +94,7 @@ def reinitialize(
 
     Returns:
         With `kernel_initializer`, a `StrengthReport` with a row for each weight
-        of the model, which says which ones it has not drawn and why. None
+        of the model, which gives the reason where a weight was not drawn. None
         otherwise.
 
     Raises:

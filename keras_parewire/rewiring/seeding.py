@@ -13,9 +13,8 @@ from keras_parewire.rewiring.values import Tensor, concrete_values
 
 Seed: TypeAlias = int | keras.random.SeedGenerator | None
 
-# Keeps our streams apart from those that others derive from the same seed: a
-# base drawn with the same integer would otherwise be correlated with its
-# rewiring.
+# Without it, a base drawn with the same integer seed would be correlated with
+# its rewiring.
 _SALT = 0x70617265
 _WORD = 2**32 - 1
 

@@ -85,7 +85,8 @@ def _unequal(
         )
     return text + (
         "Many kernels of GPUs add numbers in an order that varies. Equal arms "
-        "then differ by as much, at random: verdicts hold, but take more seeds."
+        "then differ by as much, at random: verdicts stay valid, but take more "
+        "seeds."
     )
 
 

@@ -27,12 +27,12 @@ Means ± standard deviations over the runs of an arm. Differences are means over
 the seeds of which both arms have a run, and effects are in standard deviations
 of these differences."""
 OPEN = """\
-The intervals of a metric hold for all arms together and whenever one looks: in
-at least 95 % of studies none ever misses the true difference."""
+The intervals of a metric are valid for all arms together and after any number
+of seeds: in at least 95 % of studies, none ever misses the true difference."""
 PLANNED = """\
 The intervals are paired t intervals of 95 % for one arm, p is of Wilcoxon's
-signed-rank test, corrected for the number of arms (Holm). Both hold if the
-number of seeds was fixed before the first look."""
+signed-rank test, corrected for the number of arms (Holm). Both are valid only
+if the number of seeds was fixed before the first look."""
 EXPLORATORY = """\
 There are no verdicts on these metrics: among many, some differ by chance."""
 

@@ -30,7 +30,7 @@ from keras_parewire.studies.environment import (
     find_flags,
 )
 
-# Keeps the random numbers of training apart from those of the weights.
+# Without it, training would draw the same random numbers as the weights.
 _TRAINING = 0x747261696E
 # What Keras appends to the names of layers and metrics.
 _NUMBER = re.compile("_[0-9]+")

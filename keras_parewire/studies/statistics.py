@@ -56,18 +56,18 @@ def compare(
 ) -> list[Comparison]:
     """Compares all arms with the first one, over the seeds that both have.
 
-    By default, all that it says holds whenever one looks. With `n` differences
-    of mean `d` and standard deviation `s`, `c = 0.5`, `g = 1 + n c^2` and `m`
-    arms that are compared,
+    By default, you may look after any number of seeds. With `n` differences of
+    mean `d` and standard deviation `s`, `c = 0.5`, `g = 1 + n c^2` and `m` arms
+    that are compared,
 
         k = (sqrt(g) m / 0.05)^(2 / n)
         interval = d ± s sqrt((n - 1) / n (k - 1) / (1 - k / g))
 
-    and infinite where `k >= g`. For independent normal differences, the
-    intervals of a metric, of all arms and after any number of seeds, all hold
-    the true difference in at least 95 % of studies. An arm is higher or lower
-    if its interval leaves out 0, and equivalent if it lies within the margin,
-    so that at most 5 % of studies ever hold a wrong verdict.
+    and infinite where `k >= g`. For independent normal differences, in at least
+    95 % of studies, all intervals of a metric contain the true difference: for
+    all arms and after any number of seeds. An arm is higher or lower if its
+    interval leaves out 0, and equivalent if the interval lies within the
+    margin. So at most 5 % of studies ever give a wrong verdict.
 
     Example:
 

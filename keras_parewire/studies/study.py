@@ -38,8 +38,8 @@ class Study:
     only on its arm and its seed, not on earlier runs: its result is the same in
     any order, in any process and on any machine of the same kind.
 
-    Each run adds a file to the folder `path`. If the study is killed at any
-    moment, the same call of `run` continues with the missing runs. A run whose
+    Each run adds a file to the folder `path`. If the study is interrupted, the
+    same call of `run` resumes it with the missing runs. A run whose
     training raises an exception, or returns NaN or infinity, is kept with the
     error and shown in the report; to run it again, delete its file.
 
@@ -70,8 +70,8 @@ class Study:
             compiled if `train` needs it to be. Each process calls it once, and
             reuses the model for all its runs. It calls it again after a run
             that raised an exception, or changed attributes of layers or
-            optimizers (such as `weight_decay` or `trainable`), of which a
-            warning tells.
+            optimizers (such as `weight_decay` or `trainable`), which gives a
+            warning.
         train: Function `(model, seed)` that trains the model and returns the
             numbers to compare, as a dict by name. It must not compile the
             model, and must make whatever draws by itself, such as a shuffled
@@ -193,15 +193,15 @@ class Study:
         Args:
             seeds: Integers, 0 or more, each once.
             until_decided: Whether an arm gets no more seeds once `compare` has
-                a verdict on it, from the rows of all seeds before, in the order
-                of `seeds`; with no arm left, the study ends. So whether a run
-                is made depends on these rows alone, and a study that is
-                resumed goes on as if it had never stopped. Where several seeds
-                run at once, together, in shards or on Ray, an arm is judged by
-                those of these rows that are written when a seed begins:
-                verdicts hold as well, but there may be some more runs or fewer,
-                of which another call of `run` makes those that are wanted.
-                Defaults to False.
+                a verdict on it. When all arms have one, the study ends. A run
+                depends only on the rows of earlier seeds, in the order of
+                `seeds`, so a study that is resumed makes the same runs as one
+                that was never interrupted. Where several seeds run at once
+                (together, in shards or on Ray), only rows that have been
+                written when a seed begins can count. The verdicts are as
+                reliable, but some runs may be made in vain or be missing;
+                another call of `run` makes the missing ones. Defaults to
+                False.
             margin: With `until_decided`, as in `compare`. Defaults to None.
             shard: None, or `(i, n)` for the i-th of n parts of the seeds, with
                 i from 0 to n - 1: all jobs of an array may run on one folder at
@@ -343,7 +343,7 @@ class Study:
         `pandas.DataFrame(study.rows())` makes a table of them. A failed run has
         None for each metric, and the reason in `"error"`. The threads of the
         backend and the environment variables that change how it computes
-        (`"flags"`) are on record, but runs that differ in them may mix.
+        (`"flags"`) are recorded, but runs that differ in them may mix.
         """
         rows = list(self._rows)
         names = list(
@@ -382,7 +382,7 @@ class Study:
     ) -> list[Comparison]:
         """Compares all arms with the first one, over the seeds that both have.
 
-        As the function `compare`, which says what holds, for the rows so far.
+        This is the function `compare`, applied to the rows so far.
 
         Args:
             margin: A difference that is too small to matter, in the metric that
@@ -408,10 +408,10 @@ class Study:
     ) -> str:
         """Returns what the rows show, and how certain it is, as Markdown.
 
-        The report says which arms fail more often than the first one, has a
-        sentence on each arm and how many more seeds it probably takes to tell,
-        and tables of what `compare` returns for all metrics. A notebook renders
-        it.
+        The report names arms that fail more often than the first one. It has a
+        sentence on each arm, with the number of seeds that a verdict probably
+        still takes, and tables of what `compare` returns for all metrics. A
+        notebook renders it.
 
         Args:
             margin: As in `compare`.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # For strengths and weights alike: negative ones blue, positive ones red.
 _COLORS = "coolwarm"
-# With more neurons, single connections can no longer be told apart.
+# With more neurons, one can no longer see single connections.
 _MOST_NEURONS = 64
 
 

@@ -72,7 +72,7 @@ def test_rounding_is_no_error(check):
     text = check(train)
     assert "is not repeatable here to the last bit" in text
     assert "same but for rounding, so the data are in the same order" in text
-    assert "verdicts hold" in text
+    assert "verdicts stay valid" in text
 
 
 def test_training_without_fit(check):
