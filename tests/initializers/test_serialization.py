@@ -168,7 +168,8 @@ import numpy as np
 import keras
 {imports}
 model = keras.saving.load_model(sys.argv[1])
-np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
+y = model(np.load(sys.argv[2]))
+np.save(sys.argv[3], keras.ops.convert_to_numpy(y))
 """
 
 

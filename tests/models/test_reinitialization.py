@@ -565,6 +565,7 @@ def config_of(path):
         return archive.read("config.json").decode()
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_a_stripped_model_loads_without_the_package(tmp_path):
     model = organized()

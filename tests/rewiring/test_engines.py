@@ -122,8 +122,9 @@ def test_engines_keep_every_bit(dtype):
 
 @pytest.mark.slow
 @pytest.mark.any_backend
-@pytest.mark.parametrize("exponent", [1.0, 2.0])
-@pytest.mark.parametrize("shape", [(24, 40), (60, 12)])
+@pytest.mark.parametrize(
+    ("shape", "exponent"), [((24, 40), 1.0), ((60, 12), 2.0)]
+)
 def test_law_is_the_published_one(shape, exponent):
     matrix = np.linalg.qr(np.random.default_rng(3).normal(size=(60, 60)))[0]
     matrix = matrix[: shape[0], : shape[1]].astype(np.float32)
