@@ -1,5 +1,6 @@
 """Signs that the weights of a model have been trained."""
 
+import random
 import warnings
 from typing import Any
 
@@ -63,11 +64,14 @@ def _constant(weight: OwnedWeight, initializer: Any) -> np.ndarray | None:
 
 
 def _recreated(weight: OwnedWeight) -> dict[int, NewWeight]:
+    state = random.getstate()  # A layer's code may draw from it.
     try:
         # Not those that hold it, which may be large.
         return recreate(weight.chain[:1], 0)
     except ValueError:
         return {}
+    finally:
+        random.setstate(state)
 
 
 def _recreated_constant(
