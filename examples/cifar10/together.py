@@ -54,9 +54,15 @@ class TogetherTrainer(Trainer):
         for order in epoch_orders(
             self.data.train, self.epochs, self.steps * self.batch_size
         ).reshape(self.epochs, self.steps, self.batch_size):
-            carry = trainable, state, optimizer
-            carry, found = train(carry, (order, self.data.labels[order]))
-            trainable, state, optimizer = carry
+            steps = []
+            for batch in order:
+                (trainable, state, optimizer), step = train(
+                    trainable, state, optimizer, batch, self.data.labels[batch]
+                )
+                steps.append(step)
+            found = [
+                jnp.stack(v).mean(axis=0) for v in zip(*steps, strict=True)
+            ]
             found.append(
                 self._evaluate(evaluate, trainable, state, self.data.validation)
             )
@@ -102,16 +108,7 @@ class TogetherTrainer(Trainer):
             )
             return (trainable, state, slots), (value, accuracy)
 
-        all_steps = jax.vmap(
-            step, (0, axes, 0, None, None), ((0, axes, 0), (0, 0))
-        )
-
-        @jax.jit
-        def train(carry, batches):
-            carry, found = jax.lax.scan(
-                lambda carry, batch: all_steps(*carry, *batch), carry, batches
-            )
-            return carry, [values.mean(axis=0) for values in found]
+        train = jax.vmap(step, (0, axes, 0, None, None), ((0, axes, 0), (0, 0)))
 
         def share(trainable, state, number, label):
             logits, _ = model.stateless_call(
@@ -119,7 +116,9 @@ class TogetherTrainer(Trainer):
             )
             return _share_correct(label, logits)
 
-        return train, jax.jit(jax.vmap(share, (0, axes, None, None)))
+        evaluate = jax.vmap(share, (0, axes, None, None))
+        # Not a whole epoch: on a CPU, convolutions are slow within a loop.
+        return jax.jit(train), jax.jit(evaluate)
 
     def _evaluate(self, evaluate, trainable, state, numbers):
         """Returns the share of images that each run names correctly."""

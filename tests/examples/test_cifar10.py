@@ -11,6 +11,7 @@ import cifar10.arms
 import cifar10.cells
 import cifar10.data
 import cifar10.layers
+import cifar10.map_report
 import cifar10.models
 import cifar10.offsets
 import cifar10.report
@@ -720,10 +721,10 @@ def test_runs_trained_together_are_those_trained_alone(
 # Rows.
 
 
-def write(path, rows, folder):
+def write(path, rows, folder, **options):
     """Writes rows as `train.py` does, with a configuration beside them."""
     config = cifar10.train.make_config(
-        make_options(folder), cifar10.data.synthetic()
+        make_options(folder, **options), cifar10.data.synthetic()
     )
     path.with_suffix(".json").write_text(json.dumps(config))
     with path.open("w", newline="") as file:
@@ -1070,3 +1071,61 @@ def test_report_of_few_rows(tmp_path, accuracies, monkeypatch, capsys):
     assert (out / f"{path.stem}-curves.png").stat().st_size > 10_000
     paired = "base" in accuracies and "pa" in accuracies
     assert (out / f"{path.stem}-effects.png").exists() == paired
+
+
+# The map.
+
+
+@pytest.mark.any_backend
+def test_map(tmp_path, monkeypatch, capsys):
+    noise = np.random.default_rng(0).normal(0.5, 0.003, (5, 12))
+    gains = dict.fromkeys(cifar10.cells.ARMS, 0.0) | {"outputs": 0.02}
+    paths = []
+    for cell in ("glorot_uniform", "he_normal"):
+        rows = made_up_rows(
+            {
+                arm: noise[0] + gain + 0.1 * noise[i]
+                for i, (arm, gain) in enumerate(gains.items())
+            }
+        )
+        for row in rows:
+            row["metrics"]["relative_offset_1"] = 0.25
+        # A decided arm has fewer seeds.
+        rows = [r for r in rows if (r["arm"], r["seed"]) != ("outputs", 11)]
+        paths.append(tmp_path / f"cifar10-{cell}-1.csv")
+        write(paths[-1], rows, tmp_path, cell=cell)
+    arguments = ["map_report.py", *map(str, paths), "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    cifar10.map_report.main()
+    header, _, *lines = capsys.readouterr().out.splitlines()
+    assert "verdict" in header
+    cells = [[cell.strip() for cell in x.split("|")[1:-1]] for x in lines]
+    # In the order of the plan.
+    assert [cell[0] for cell in cells] == 5 * ["he_normal"] + 5 * [
+        "glorot_uniform"
+    ]
+    by_arm = {cell[1]: cell for cell in cells[:5]}
+    assert list(by_arm) == cifar10.cells.ARMS
+    assert by_arm["outputs"][2] == "11"
+    assert by_arm["outputs"][5] == "higher"
+    assert by_arm["outputs"][4].startswith("+2.0")
+    assert by_arm["inputs"][5] != "higher"
+    assert by_arm["base"][4:] == ["", "", "0.25"]
+    mean = 100 * np.mean(1.1 * noise[0])
+    assert by_arm["base"][3].startswith(f"{mean:.2f} ±")
+    assert (tmp_path / "map.png").exists()
+
+
+@pytest.mark.any_backend
+def test_committed_map_is_that_of_the_committed_rows(
+    tmp_path, monkeypatch, capsys
+):
+    results = EXAMPLES / "results" / "map"
+    paths = sorted(map(str, results.glob("*.csv")))
+    assert paths
+    arguments = ["map_report.py", *paths, "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    cifar10.map_report.main()
+    capsys.readouterr()
+    text = (results / "map.md").read_text()
+    assert (tmp_path / "map.md").read_text() == text
