@@ -30,9 +30,9 @@ sys.path.append(str(ROOT / "examples"))
 
 from command_line import names  # noqa: E402
 
-# 91 kB and 26 kB of studies, most of it docstrings. Much more would be files
-# that do not belong there.
-LARGEST_WHEEL = 125_000
+# It has 129 kB, 36 of them studies, most of it docstrings. Much more would be
+# files that do not belong there.
+LARGEST_WHEEL = 132_000
 IMPORT_COST = ROOT / "tests" / "check_import_cost.py"
 
 
