@@ -118,7 +118,7 @@ class TogetherTrainer(Trainer):
 
         evaluate = jax.vmap(share, (0, axes, None, None))
         # Not a whole epoch: on a CPU, convolutions are slow within a loop.
-        return jax.jit(train), jax.jit(evaluate)
+        return jax.jit(train, donate_argnums=(0, 2)), jax.jit(evaluate)
 
     def _evaluate(self, evaluate, trainable, state, numbers):
         """Returns the share of images that each run names correctly."""
