@@ -7,7 +7,7 @@ rows of the CIFAR-10 study: 50 seeds an arm of the small CNN and 20 of the MLP,
 three epochs, base `orthogonal`. The arm `centered`, whose strengths are all 0,
 has not been run on the MLP.
 Each dot is the difference between an arm and the plain start for one seed; the
-bar is the 95 % bootstrap interval of their mean in the committed report.
+bar is the paired t interval of 95 % of their mean in the committed report.
 """
 
 import csv
