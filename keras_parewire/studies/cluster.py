@@ -10,14 +10,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
 
 from keras_parewire.studies.runner import Outcome, Runner
 
-# How many workers may die of one seed, or of building the model.
+# How many workers may die of one seed.
 TRIES = 3
 # How many seconds a cluster may take to accept a connection, then a driver.
 ANSWER, WAIT = 10, 120
@@ -27,25 +27,24 @@ Resources = Mapping[str, float]
 
 
 class Worker:
-    """An actor that holds the built model."""
+    """An actor that holds the model."""
 
     def __init__(self, parts: tuple[Any, ...]) -> None:
         self._parts = parts
+        self._runner: Runner | None = None
 
-    def start(self) -> tuple[dict[str, str], str]:
-        """Builds the model; returns the environment and the host's name."""
-        self._runner = Runner(*self._parts)
-        return self._runner.environment, socket.gethostname()
-
-    def run(self, arm: str, seed: int) -> Outcome:
-        return self._runner.run(arm, seed)
+    def run(self, arm: str, seed: int) -> tuple[dict[str, str], str, Outcome]:
+        """Returns the environment, the host's name and the outcome of a run."""
+        if self._runner is None:
+            self._runner = Runner(*self._parts)
+        outcome = self._runner.run(arm, seed)
+        return self._runner.environment, socket.gethostname(), outcome
 
 
 def run(
     parts: tuple[Any, ...],
     tasks: Iterable[Task],
     *,
-    most: int,
     begin: Callable[[Mapping[str, str]], None],
     record: Callable[[str, int, Outcome], None],
     address: str | None = None,
@@ -54,8 +53,9 @@ def run(
     """Spreads runs over a cluster; see `Study.run` for the last two arguments.
 
     `parts` are the arguments of `Runner`, `tasks` each seed with its missing
-    arms, at most `most`, taken one by one. `begin` gets each worker's
-    environment and raises if it differs, `record` arm, seed and outcome.
+    arms, asked for when a worker is free. `begin` is called with the workers'
+    environment and raises if it is another one, `record` with the arm, the seed
+    and the outcome of each run.
     """
     try:
         import ray
@@ -68,82 +68,92 @@ def run(
     if started:
         _connect(ray, address)
     try:
-        resources, count = _plan(ray, resources, most)
+        resources, count = _plan(ray, resources)
         # The data goes once to each node, not to each worker.
         actor, shared = _actor(ray, resources), ray.put(parts)
         make = functools.partial(actor.remote, shared)
-        _Pool(ray, make, begin, record).run(iter(tasks), count)
+        _run_all(ray, make, count, tasks, begin, record)
     finally:
         if started:
             ray.shutdown()
 
 
-class _Pool:
-    """The working actors; `_pending` maps their futures to their tasks."""
-
-    def __init__(self, ray: Any, make: Any, begin: Any, record: Any) -> None:
-        self._ray, self._make, self._begin = ray, make, begin
-        self._record = record
-        self._pending: dict[Any, tuple[Any, Task | None]] = {}
-        self._died: collections.Counter[int | None] = collections.Counter()
-
-    def run(self, tasks: Iterator[Task], count: int) -> None:
-        again, lost, more = list[Task](), list[Task](), True
-        try:
-            while more or again or any(x for _, x in self._pending.values()):
-                while len(self._pending) < (count if more else len(again)):
-                    self._submit(self._make(), None)
-                [future], _ = self._ray.wait(list(self._pending))
-                actor, task = self._pending.pop(future)
-                try:
-                    result = self._ray.get(future)
-                except self._ray.exceptions.RayActorError as error:
-                    self._ray.kill(actor)
-                    kept = again if self._may_try_again(task, error) else lost
-                    kept += [task] if task else []
-                    continue
-                if task:
-                    self._record(task[1].pop(0), task[0], result)
-                else:
-                    self._check(*result)
-                if task is None or not task[1]:
-                    task = again.pop(0) if again else next(tasks, None)
-                    more = more and task is not None
-                if task:  # A seed's arms share one worker.
-                    self._submit(actor, task)
-                else:
-                    self._ray.kill(actor)
-        finally:
-            for actor, _ in self._pending.values():
-                self._ray.kill(actor)
-        if lost:
-            seeds = [seed for seed, _ in lost]
-            text = f"{TRIES} workers died of each. Received: seeds={seeds}"
-            raise RuntimeError(f"All other seeds are done; {text}")
-
-    def _submit(self, actor: Any, task: Task | None) -> None:
-        call = actor.run.remote(task[1][0], task[0]) if task else None
-        self._pending[call or actor.start.remote()] = actor, task
-
-    def _may_try_again(self, task: Task | None, error: Exception) -> bool:
-        seed = task[0] if task else None
-        self._died[seed] += 1
-        if seed is None and self._died[seed] == TRIES:
-            raise RuntimeError(
-                "Workers must survive building the model. "
-                f"Received: {TRIES} that died, the last one with {error}"
-            ) from error
-        return self._died[seed] < TRIES
-
-    def _check(self, environment: Mapping[str, str], host: str) -> None:
-        self._died[None] = 0
-        try:
-            self._begin(environment)
-        except ValueError as error:
-            raise ValueError(
-                "All workers must be of one kind, that of the rows. Received: "
-                f"a worker on {host} for which {error}"
-            ) from error
+def _run_all(
+    ray: Any,
+    make: Callable[[], Any],
+    count: int,
+    tasks: Iterable[Task],
+    begin: Callable[[Mapping[str, str]], None],
+    record: Callable[[str, int, Outcome], None],
+) -> None:
+    """Gives tasks to at most `count` workers, all arms of a seed to one."""
+    again: list[Task] = []
+    queue = iter(tasks)
+    actors: list[Any] = []
+    free: list[Any] = []
+    busy: dict[Any, tuple[Any, int, list[str]]] = {}
+    deaths: collections.Counter[int] = collections.Counter()
+    known = None
+    try:
+        while True:
+            while len(busy) < count:
+                task = again.pop() if again else next(queue, None)
+                if task is None:
+                    break
+                if not free:
+                    actors.append(make())
+                    free.append(actors[-1])
+                actor, (seed, arms) = free.pop(), task
+                busy[actor.run.remote(arms[0], seed)] = actor, seed, arms
+            # Where a node is lost, another worker may wait for their resources.
+            for actor in free:
+                ray.kill(actor)
+            free.clear()
+            if not busy:
+                break
+            [future], _ = ray.wait(list(busy))
+            actor, seed, arms = busy.pop(future)
+            try:
+                environment, host, outcome = ray.get(future)
+            except ray.exceptions.RayTaskError:
+                raise  # Of a model that cannot be made, or the like.
+            except ray.exceptions.RayError as error:
+                # Not left to Ray, which also counts that a worker or a node is
+                # not there yet, and so may give up without a try.
+                ray.kill(actor)
+                deaths[seed] += 1
+                if deaths[seed] < TRIES:
+                    again.append((seed, arms))
+                elif known is None:
+                    raise RuntimeError(
+                        "Workers must survive making the model and training "
+                        f"it. Received: {TRIES} that died of seed={seed}, the "
+                        f"last one with {error}"
+                    ) from error
+                continue
+            try:
+                if environment != known:
+                    begin(environment)
+                known = environment
+            except ValueError as error:
+                raise ValueError(
+                    "All workers must be of one kind, that of the rows. "
+                    f"Received: a worker on {host} for which {error}"
+                ) from error
+            record(arms[0], seed, outcome)
+            if arms[1:]:
+                busy[actor.run.remote(arms[1], seed)] = actor, seed, arms[1:]
+            else:
+                free.append(actor)
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+    given_up = [seed for seed, count in deaths.items() if count == TRIES]
+    if given_up:
+        raise RuntimeError(
+            f"All other seeds are done; {TRIES} workers died of each. "
+            f"Received: seeds={given_up}"
+        )
 
 
 def _connect(ray: Any, address: str | None) -> None:
@@ -165,9 +175,7 @@ def _connect(ray: Any, address: str | None) -> None:
     ray.init(address=address, log_to_driver=False, logging_level="WARNING")
 
 
-def _plan(
-    ray: Any, resources: Resources | None, seeds: int
-) -> tuple[Resources, int]:
+def _plan(ray: Any, resources: Resources | None) -> tuple[Resources, int]:
     """Returns what an actor takes, and how many actors fit the cluster."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if resources is None:
@@ -185,7 +193,7 @@ def _plan(
             "`resources` must fit on a node of the cluster. Received: "
             f"resources={dict(resources)}, with nodes of {nodes}"
         )
-    return resources, min(seeds, fitting)
+    return resources, fitting
 
 
 def _actor(ray: Any, resources: Resources) -> Any:

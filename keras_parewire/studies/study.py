@@ -185,10 +185,11 @@ class Study:
 
         On Ray, an actor for each GPU of the cluster (or each CPU, if it has no
         GPU) builds the model and gets one seed after the other with all its
-        arms. Only this process writes rows. If a worker dies, its seed goes to
-        another one, up to three times. The workers need this package and
-        whatever modules `make_model` and `train` import, in the same versions;
-        both functions, and the data they refer to, go to each node once.
+        arms. Only this process writes rows. If a worker dies, for memory or
+        anything else, another one makes its run, up to three times. The workers
+        need this package and whatever modules `make_model` and `train` import,
+        in the same versions; both functions, and the data they refer to, go to
+        each node once.
 
         Args:
             seeds: Integers, 0 or more, each once.
@@ -321,7 +322,6 @@ class Study:
             cluster.run(
                 (self._make_model, self._train, self.arms),
                 itertools.chain([first], tasks),
-                most=len({seed for _, seed in absent}),
                 begin=self._rows.begin,
                 record=record,
                 address=ray if isinstance(ray, str) else None,

@@ -4,8 +4,8 @@
 
 The first driver is killed in the middle of a run. Another one goes on: one of
 its workers is killed in the middle of a run, then a node is removed while a
-worker of it is at work. All this happens in runs that wait for it, so that
-nothing depends on how fast the machine is.
+worker of it is at work. At last a run kills every worker. All this happens in
+runs that wait for it, so that nothing depends on how fast the machine is.
 """
 
 import os
@@ -68,6 +68,15 @@ def make_train_and_wait(folder):
         return train(model, seed)
 
     return train_and_wait
+
+
+def make_train_and_die(folder):
+    def train_and_die(model, seed):
+        with (folder / "deaths").open("a") as file:
+            file.write("one\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return train_and_die
 
 
 def wait():
@@ -142,6 +151,14 @@ def main(folder):
         assert all(path.read_bytes() == row for path, row in finished.items())
         # All there, so that nothing is run again.
         study.run(SEEDS, ray=cluster.address, verbose=0)
+        study = Study(
+            make_model, make_train_and_die(folder), arms=ARMS, path=study.path
+        )
+        try:
+            study.run([*SEEDS, 99], ray=cluster.address, verbose=0)
+        except RuntimeError as error:
+            assert "3 that died of seed=99" in str(error)
+        assert len((folder / "deaths").read_text().split()) == 3
     finally:
         cluster.shutdown()
 
