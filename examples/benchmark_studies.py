@@ -43,11 +43,12 @@ class TimedStudy(Study):
 
     def _record(self, *row):
         start = time.perf_counter()
-        super()._record(*row)
+        written = super()._record(*row)
         end = time.perf_counter()
         self.__dict__.setdefault("written", []).append(
             {"at": end, "took": end - start, "processor": time.process_time()}
         )
+        return written
 
 
 def make_small_model():

@@ -53,6 +53,7 @@ class Rows:
         self.environment: Mapping[str, str] | None = None
         self._folder = self.path / "runs"
         self._arms = arms
+        self._quoted = {arm: quoted(arm) for arm in arms}
         self._begun: set[str] = set()
         self._read: dict[Run, Row] = {}
         self._metrics: set[str] | None = None
@@ -87,7 +88,7 @@ class Rows:
             self._claim(*self._arm_file(arm))
             self._begun.add(arm)
         row = {**row, "identity": self._identity(arm)}
-        if not create(self._file(arm, seed), row):
+        if not create(Path(self._file(arm, seed)), row):
             return self.read(arm, seed)
         self._read[arm, seed] = row
         return row
@@ -146,11 +147,12 @@ class Rows:
         return ""
 
     def _arm_file(self, arm: str) -> tuple[Path, dict[str, Any]]:
-        path = self.path / "arms" / f"{quoted(arm)}.json"
+        path = self.path / "arms" / f"{self._quoted[arm]}.json"
         return path, {"arm": arm, "description": self._arms[arm]}
 
-    def _file(self, arm: str, seed: int) -> Path:
-        return self._folder / f"{seed}-{quoted(arm)}.json"
+    def _file(self, arm: str, seed: int) -> str:
+        # Making a `Path` takes as long as reading the file.
+        return f"{self._folder}{os.sep}{seed}-{self._quoted[arm]}.json"
 
     def _claim(self, path: Path, content: dict[str, Any]) -> None:
         if not create(path, content):
@@ -233,7 +235,7 @@ def _problem(row: Row, arm: str, seed: int) -> str:
     return ""
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path | str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             content = json.loads(file.read())

@@ -179,6 +179,7 @@ class Study:
         shard: tuple[int, int] | None = None,
         ray: bool | str = False,
         resources: Mapping[str, float] | None = None,
+        on_run: Callable[[dict[str, Any]], object] | None = None,
         verbose: int = 1,
     ) -> None:
         """Trains the missing runs, all arms of a seed one after the other.
@@ -214,6 +215,10 @@ class Study:
                 minutes. Defaults to False.
             resources: What one actor on Ray takes, as in `{"num_cpus": 2}`.
                 Defaults to None: one GPU, or one CPU where there is no GPU.
+            on_run: Function that this process calls with each new row when it
+                is written, a dict like those of `rows`, for example to log it:
+                `lambda row: mlflow.log_metric("loss", row["loss"])`. What it
+                raises ends the call. Defaults to None.
             verbose: 0 for silence, 1 for a progress bar over the runs.
                 Defaults to 1.
 
@@ -262,6 +267,11 @@ class Study:
                 "`ray` must be False if `train` takes several runs together; "
                 f"use `shard`. Received: ray={ray!r}"
             )
+        if not (on_run is None or callable(on_run)):
+            raise TypeError(
+                "`on_run` must be a function that takes a row, or None. "
+                f"Received: on_run={on_run!r}"
+            )
         done = self._rows.runs()
         for seed in numbers:
             for arm in self.arms:
@@ -295,7 +305,9 @@ class Study:
 
         def record(arm: str, seed: int, outcome: Outcome) -> None:
             nonlocal made
-            self._record(arm, seed, outcome)
+            row = self._record(arm, seed, outcome)
+            if on_run is not None:
+                on_run(_flat(row, self._metrics or ()))
             made += 1
             if outcome.error is not None:
                 failed.append(f"{arm!r}, seed {seed}, {outcome.error}")
@@ -349,16 +361,7 @@ class Study:
         names = list(
             dict.fromkeys(name for row in rows for name in row["metrics"] or ())
         )
-        return [
-            {
-                "arm": row["arm"],
-                "seed": row["seed"],
-                **{name: (row["metrics"] or {}).get(name) for name in names},
-                **{key: row.get(key) for key in _OWN_COLUMNS[2:]},
-                **row["identity"]["environment"],
-            }
-            for row in rows
-        ]
+        return [_flat(row, names) for row in rows]
 
     def to_csv(self, path: Any) -> None:
         """Writes all rows to one CSV file, whole or not at all.
@@ -468,7 +471,7 @@ class Study:
             )
         return self._runner
 
-    def _record(self, arm: str, seed: int, outcome: Outcome) -> None:
+    def _record(self, arm: str, seed: int, outcome: Outcome) -> Row:
         metrics = outcome.metrics
         if metrics is not None:
             if self._metrics is None:
@@ -487,7 +490,7 @@ class Study:
             "flags": outcome.flags,
             "utc": now.isoformat(timespec="seconds"),
         }
-        self._rows.add(row)
+        return self._rows.add(row)
 
     def _check_names(self, arm: str, seed: int, names: list[str]) -> None:
         own = (*_OWN_COLUMNS, *(self._rows.environment or ()))
@@ -516,6 +519,18 @@ class Study:
                 f"Received: path={str(self.path)!r} with 0 rows"
             )
         return rows
+
+
+def _flat(row: Row, names: Iterable[str]) -> dict[str, Any]:
+    """Returns a row as `Study.rows` lists it, with metrics of these names."""
+    metrics = row["metrics"] or {}
+    return {
+        "arm": row["arm"],
+        "seed": row["seed"],
+        **{name: metrics.get(name) for name in names},
+        **{key: row[key] for key in _OWN_COLUMNS[2:]},
+        **row["identity"]["environment"],
+    }
 
 
 def check_seeds(seeds: Any) -> list[int]:

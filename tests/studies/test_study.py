@@ -578,6 +578,29 @@ def test_rows_say_what_they_depend_on(make_study):
 
 
 @pytest.mark.any_backend
+def test_a_function_gets_each_new_row(make_study):
+    def fail(model, seed):
+        return {"loss": math.nan} if seed == 2 else instant(model, seed)
+
+    got = []
+    make_study(fail).run([0], verbose=0)
+    with pytest.warns(UserWarning, match="have failed"):
+        make_study(fail).run(range(3), on_run=got.append, verbose=0)
+    assert got == make_study().rows()[2:]
+    assert [row["loss"] is None for row in got] == [False, False, True, True]
+
+
+@pytest.mark.any_backend
+def test_a_row_is_written_before_its_function_is_called(make_study):
+    def stop(row):
+        raise ArithmeticError(row["arm"])
+
+    with pytest.raises(ArithmeticError, match="plain"):
+        make_study().run([0], on_run=stop, verbose=0)
+    assert [row["arm"] for row in make_study().rows()] == ["plain"]
+
+
+@pytest.mark.any_backend
 def test_progress_is_shown(make_study, capsys):
     make_study().run([0, 1])
     assert "4/4" in capsys.readouterr().out
@@ -898,6 +921,7 @@ def test_wrong_arguments(make_study, changes):
         {"seeds": [0], "shard": (2, 2)},
         {"seeds": [0], "shard": 1},
         {"seeds": [0], "shard": (0, 1, 2)},
+        {"seeds": [0], "on_run": "print"},
         {"seeds": [0], "ray": 1},
         {"seeds": [0], "ray": ""},
         {"seeds": [0], "resources": {"num_cpus": 1}},
