@@ -724,7 +724,7 @@ def test_a_copied_row_is_no_other_run(make_study):
     study = make_study()
     study.run([0], verbose=0)
     runs = study.path / "runs"
-    shutil.copy(runs / "0-pa.json", runs / "00-pa.json")
+    shutil.copy(runs / "0-pa.json", runs / "07-pa.json")
     assert len(make_study().rows()) == 2
     shutil.copy(runs / "0-pa.json", runs / "1-pa.json")
     with pytest.raises(ValueError, match=r"1-pa\.json, where .*'pa', seed 0"):
