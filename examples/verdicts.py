@@ -314,7 +314,7 @@ def main():
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    count, few, every = 1000, 100, range(5, SEEDS + 1)
+    count, few, every = 1000, 20, range(5, SEEDS + 1)
     names = list(ROWS)
     if arguments.quick:
         count, few, every = 40, 1, range(10, SEEDS + 1, 10)
