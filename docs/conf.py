@@ -22,7 +22,9 @@ if "KERAS_BACKEND" not in os.environ:
             break
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import keras_io
 import rewiring_figure
+from sphinx_gallery.scrapers import figure_rst
 
 import keras_parewire
 
@@ -80,14 +82,26 @@ from keras_parewire import *
 keras.utils.set_random_seed(0)
 """
 
+
+def show_figure(block, variables, settings):
+    """Shows the `figure` that a block ends with, as a notebook does."""
+    if not block[1].rstrip().endswith("\nfigure"):
+        return ""  # Those of pyplot are shown anyway.
+    path = next(variables["image_path_iterator"])
+    variables["example_globals"]["figure"].savefig(path)
+    return figure_rst([path], settings["src_dir"])
+
+
 sphinx_gallery_conf = {
     "examples_dirs": ["gallery"],
     "gallery_dirs": ["gallery_pages"],
     "filename_pattern": r"/plot_",
+    "ignore_pattern": r"(^|/)paired_study",  # Becomes `plot_9_paired_study`.
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "capture_repr": (),
     "download_all_examples": False,
+    "image_scrapers": ("matplotlib", show_figure),
     "show_memory": False,
     "show_signature": False,
     "remove_config_comments": True,
@@ -118,6 +132,10 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 rewiring_figure.write(DOCS / "interactive" / "site" / "rewiring.html")
+keras_io.write(
+    DOCS / "gallery" / "paired_study.py",
+    DOCS / "gallery" / "plot_9_paired_study.py",
+)
 
 # What the repository says on contributing. Its links to other files of the
 # repository lead nowhere here.

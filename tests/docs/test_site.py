@@ -195,6 +195,24 @@ def test_the_tutorial_runs_as_a_notebook(site, tmp_path, monkeypatch):
     assert (tmp_path / "model.keras").exists()
 
 
+def test_the_example_in_the_form_of_keras_io(site):
+    """Its facts, its sections, its pictures and its verdicts are shown."""
+    source = (ROOT / "docs" / "gallery" / "paired_study.py").read_text()
+    page = Page(site / "gallery_pages" / "plot_9_paired_study.html")
+    facts = re.findall(r"^(.+?): (.+)$", source.split('"""')[1], re.M)
+    names = ["Title", "Author", "Date created", "Last modified", "Description"]
+    assert [name for name, _ in facts] == [*names, "Accelerator"]
+    assert facts[0][1] in page.title
+    sections = re.findall(r'^"""\n## (.+)$', source, re.M)
+    assert len(sections) > 5
+    for section in sections:
+        assert f"<h2>{section}<" in page.text, section
+    pictures = [path for path in page.loaded if "paired_study" in path]
+    assert len(set(pictures)) == 2
+    # It has stopped by itself, with a verdict on each arm.
+    assert "2 arms compared" in page.text and "undecided (" not in page.text
+
+
 @pytest.fixture(scope="module")
 def address(site):
     class Handler(SimpleHTTPRequestHandler):
