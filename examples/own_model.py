@@ -36,6 +36,5 @@ if __name__ == "__main__":
     args = parser.parse_args()
     arms = {"plain": None, "pa": rewire_model}
     study = Study(make_model, train, arms=arms, path=args.out)
-    # A difference of less than one point of accuracy would not matter here.
     study.run(args.seeds, until_decided=True, margin=0.01, ray=args.ray)
-    print(study.report(margin=0.01))
+    print(study.report(margin=0.01))  # Less than one point does not matter.
