@@ -863,7 +863,8 @@ def test_speed():
         capture_output=True,
         text=True,
     ).stdout
-    assert re.search(r"mlp on \w+, \d+ thread\(s\): [\d.]+ images", output)
+    pattern = r"mlp on \w+, float32, \d+ thread\(s\): [\d.]+ images a second"
+    assert re.search(pattern, output)
 
 
 # Report.
