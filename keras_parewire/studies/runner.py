@@ -270,7 +270,7 @@ def _attributes(model: Any) -> dict[tuple[int, str], Any]:
             # Those in which Keras notes something in private are no numbers.
             counts = not name.startswith("_") or type(value) in (int, float)
             if counts and name not in _NOTES:
-                found[id(layer), f"{layer.name}.{name}"] = value
+                found[id(layer), f"{layer.name}.{name}"] = _content(value)
     for optimizer in optimizers_of(model):
         for name, value in optimizer.get_config().items():
             found[id(optimizer), f"{optimizer.name}.{name}"] = repr(value)
@@ -291,11 +291,25 @@ def _differing(
     ]
 
 
+def _content(value: Any) -> Any:
+    """Returns what tells whether a value has been changed in place."""
+    if isinstance(value, Mapping):
+        return (*value.keys(), *value.values())
+    if isinstance(value, list | tuple | set):
+        return tuple(value)
+    if isinstance(value, np.random.Generator):
+        return str(value.bit_generator.state)
+    return value
+
+
 def _is_same(one: Any, other: Any) -> bool:
-    plain = isinstance(one, bool | int | float | str)
-    return one is other or (
-        plain and type(one) is type(other) and bool(one == other)
-    )
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return isinstance(one, bool | int | float | str) and bool(one == other)
 
 
 def check_metrics(result: Any) -> dict[str, float]:
