@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -33,12 +34,17 @@ class Worker:
         self._parts = parts
         self._runner: Runner | None = None
 
-    def run(self, arm: str, seed: int) -> tuple[dict[str, str], str, Outcome]:
-        """Returns the environment, the host's name and the outcome of a run."""
-        if self._runner is None:
-            self._runner = Runner(*self._parts)
-        outcome = self._runner.run(arm, seed)
-        return self._runner.environment, socket.gethostname(), outcome
+    def run(
+        self, arm: str, seed: int
+    ) -> tuple[dict[str, str], str, Outcome, list[str]]:
+        """Returns environment, name of the host, outcome and warnings."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            if self._runner is None:
+                self._runner = Runner(*self._parts)
+            outcome = self._runner.run(arm, seed)
+        texts = [str(w.message) for w in caught if w.category is UserWarning]
+        return self._runner.environment, socket.gethostname(), outcome, texts
 
 
 def run(
@@ -114,7 +120,7 @@ def _run_all(
             [future], _ = ray.wait(list(busy))
             actor, seed, arms = busy.pop(future)
             try:
-                environment, host, outcome = ray.get(future)
+                environment, host, outcome, texts = ray.get(future)
             except ray.exceptions.RayTaskError:
                 raise  # Of a model that cannot be made, or the like.
             except ray.exceptions.RayError as error:
@@ -140,6 +146,8 @@ def _run_all(
                     "All workers must be of one kind, that of the rows. "
                     f"Received: a worker on {host} for which {error}"
                 ) from error
+            for text in texts:
+                warnings.warn(text, stacklevel=4)
             record(arms[0], seed, outcome)
             if arms[1:]:
                 busy[actor.run.remote(arms[1], seed)] = actor, seed, arms[1:]

@@ -11,28 +11,27 @@ twice, a listing of the folder shows which runs are missing, and of two studies
 that begin in one folder at once, one is refused.
 """
 
-import contextlib
-import json
 import math
 import os
 import re
-import time
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from keras_parewire.studies.arms import quoted
+from keras_parewire.studies.files import (
+    DRAFT,
+    create,
+    load,
+    remove_old_drafts,
+)
 
 FORMAT = 1
 Run = tuple[str, int]
 Row = dict[str, Any]
 
 _ROW = re.compile(r"(0|[1-9][0-9]*)-(.+)\.json")
-_DRAFT = re.compile(r"\.[0-9a-f]{32}")
-# A process that writes for longer than this is dead.
-_LONGEST_WRITE = 24 * 60 * 60
 _KEYS = ("metrics", "error", "seconds", "threads", "flags", "utc", "identity")
 
 
@@ -66,7 +65,7 @@ class Rows:
         self._claim(self.path / "study.json", self._study(environment))
         self.environment = dict(environment)
         for folder in (self.path, self.path / "arms", self._folder):
-            _remove_old_drafts(folder)
+            remove_old_drafts(folder)
 
     def runs(self) -> set[Run]:
         """Returns the runs that exist, by one listing of the folder."""
@@ -97,7 +96,7 @@ class Rows:
         """Returns the row of a run that exists."""
         if (arm, seed) not in self._read:
             path = self._file(arm, seed)
-            row = _load(path)
+            row = load(path)
             problem = (
                 _problem(row, arm, seed)
                 or differences(row["identity"], self._identity(arm))
@@ -159,7 +158,7 @@ class Rows:
             self._check_same(path, content)
 
     def _check_same(self, path: Path, content: dict[str, Any]) -> None:
-        differing = differences(_load(path), content)
+        differing = differences(load(path), content)
         if differing:
             raise ValueError(
                 "`path` must not hold another study: rows of different arms, "
@@ -171,7 +170,7 @@ class Rows:
         """Checks what the folder holds, and adopts its environment."""
         study = self.path / "study.json"
         if study.exists():
-            environment = _load(study).get("environment")
+            environment = load(study).get("environment")
             self._check_same(study, self._study(environment))
             self.environment = environment
             for arm in self._arms:
@@ -190,7 +189,7 @@ class Rows:
                 "move the folder away"
             )
         elif self.path.exists() and not {"arms", "runs"}.issuperset(
-            name for name in os.listdir(self.path) if not _DRAFT.fullmatch(name)
+            name for name in os.listdir(self.path) if not DRAFT.fullmatch(name)
         ):
             problem = "which holds other files"
         # Another process may be creating the study right now.
@@ -233,66 +232,3 @@ def _problem(row: Row, arm: str, seed: int) -> str:
         if type(value) not in (int, float) or not math.isfinite(value):
             return f"metrics.{name} is {value!r}"
     return ""
-
-
-def _load(path: Path | str) -> dict[str, Any]:
-    try:
-        with open(path, "rb") as file:
-            content = json.loads(file.read())
-    except ValueError as error:
-        raise ValueError(
-            "A study's files must be JSON; if you delete the file of a row, "
-            f"`run` makes it again. Received: {path}, where {error}"
-        ) from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"A study's files must hold a dict. Received: {path} with {content}"
-        )
-    return content
-
-
-def create(path: Path, content: Mapping[str, Any]) -> bool:
-    """Writes a file unless it exists; returns whether it did not."""
-    text = json.dumps(content, indent=1, allow_nan=False)
-    with _draft(path, text) as draft:
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return False
-        except OSError:
-            # Some file systems, such as FAT, have no links.
-            if path.exists():
-                return False
-            draft.replace(path)
-    return True
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes or replaces a file that is never seen half written."""
-    with _draft(path, text) as draft:
-        draft.replace(path)
-
-
-@contextlib.contextmanager
-def _draft(path: Path, text: str) -> Iterator[Path]:
-    """Writes a file beside another, and removes it unless it was moved."""
-    draft = path.with_name(f".{uuid.uuid4().hex}")
-    try:
-        # Line ends stay as they are, on any system.
-        with draft.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        yield draft
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _remove_old_drafts(folder: Path) -> None:
-    """Removes what killed processes left."""
-    for name in filter(_DRAFT.fullmatch, os.listdir(folder)):
-        draft = folder / name
-        # Another process may be faster.
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - draft.stat().st_mtime > _LONGEST_WRITE:
-                draft.unlink()

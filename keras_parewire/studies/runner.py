@@ -15,13 +15,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_parewire.models.optimizers import new_state, optimizers_of
-from keras_parewire.models.weights import (
-    assign_all,
-    check_model,
-    instances_in,
-    walk,
-)
+from keras_parewire.models.optimizers import new_state
+from keras_parewire.models.weights import assign_all, check_model, walk
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.studies.arms import Arm, initialize
 from keras_parewire.studies.environment import (
@@ -29,23 +24,17 @@ from keras_parewire.studies.environment import (
     find_environment,
     find_flags,
 )
+from keras_parewire.studies.model_state import (
+    attributes,
+    differing,
+    kept_variables,
+    modes,
+)
 
 # Without it, training would draw the same random numbers as the weights.
 _TRAINING = 0x747261696E
 # What Keras appends to the names of layers and metrics.
 _NUMBER = re.compile("_[0-9]+")
-# Attributes in which Keras notes what a model does. These two matter later, and
-# are put back.
-_MODES = ("stop_training", "training")
-_NOTES = (
-    *_MODES,
-    "history",
-    "predict_function",
-    "stop_evaluating",
-    "stop_predicting",
-    "test_function",
-    "train_function",
-)
 
 
 class Outcome(NamedTuple):
@@ -109,13 +98,10 @@ class Runner:
         }
         self._state = [
             (variable, np.array(ops.convert_to_numpy(variable)))
-            for variable in _kept_variables(model)
+            for variable in kept_variables(model)
         ]
-        self._modes = [
-            (layer, {k: v for k, v in vars(layer).items() if k in _MODES})
-            for layer in walk(model)
-        ]
-        self._attributes = _attributes(model)
+        self._modes = modes(model)
+        self._attributes = attributes(model)
 
     def run(self, arm: str, seed: int) -> Outcome:
         """Trains the model from the weights of one arm and one seed."""
@@ -185,10 +171,10 @@ class Runner:
         changed = []
         if self._used:
             assign_all(self._state)
-            for layer, modes in self._modes:
-                vars(layer).update(modes)
+            for layer, values in self._modes:
+                vars(layer).update(values)
             self.model.reset_metrics()
-            changed = _differing(self._attributes, _attributes(self.model))
+            changed = differing(self._attributes, attributes(self.model))
         if changed:
             if not self._warned:
                 self._warned = True
@@ -243,59 +229,6 @@ def _stopped_first_fits(models: set[Any], stopped: list[Any]) -> Iterator[None]:
     finally:
         for model in hooked:
             del model.make_train_function, model.make_test_function
-
-
-def _kept_variables(model: Any) -> list[Any]:
-    """Lists the variables that a run may change and that nothing draws anew.
-
-    They are the states of random and stateful layers, and the learning rates
-    and counters of optimizers.
-    """
-    variables = [*model.variables]
-    for layer in walk(model):
-        variables += instances_in(vars(layer).values(), keras.Variable)
-    for optimizer in optimizers_of(model):
-        variables += [v for v in optimizer.variables if not len(v.shape)]
-    weights = {id(variable) for variable in model.weights}
-    by_id = {id(variable): variable for variable in variables}
-    return [v for key, v in by_id.items() if key not in weights]
-
-
-def _attributes(model: Any) -> dict[tuple[int, str], Any]:
-    """Returns the attributes that may change what training does."""
-    found = {}
-    for layer in walk(model):
-        attributes = {**vars(layer), "trainable": layer.trainable}
-        for name, value in attributes.items():
-            # Those in which Keras notes something in private are no numbers.
-            counts = not name.startswith("_") or type(value) in (int, float)
-            if counts and name not in _NOTES:
-                found[id(layer), f"{layer.name}.{name}"] = value
-    for optimizer in optimizers_of(model):
-        for name, value in optimizer.get_config().items():
-            found[id(optimizer), f"{optimizer.name}.{name}"] = repr(value)
-    for weight in model.weights:
-        found[id(weight), f"{weight.path}.trainable"] = weight.trainable
-    return found
-
-
-def _differing(
-    before: Mapping[tuple[int, str], Any], after: Mapping[tuple[int, str], Any]
-) -> list[str]:
-    """Lists the names of the attributes that are not the same."""
-    missing = object()
-    return [
-        key[1]
-        for key in {**before, **after}
-        if not _is_same(before.get(key, missing), after.get(key, missing))
-    ]
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    plain = isinstance(one, bool | int | float | str)
-    return one is other or (
-        plain and type(one) is type(other) and bool(one == other)
-    )
 
 
 def check_metrics(result: Any) -> dict[str, float]:

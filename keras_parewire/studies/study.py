@@ -14,8 +14,9 @@ import keras
 
 from keras_parewire.rewiring.validation import as_integer
 from keras_parewire.studies.arms import Arm, check_arms, describe
+from keras_parewire.studies.files import write_whole
 from keras_parewire.studies.repeatability import check_repeatability
-from keras_parewire.studies.rows import Row, Rows, write_whole
+from keras_parewire.studies.rows import Row, Rows
 from keras_parewire.studies.runner import Outcome, Runner, with_known_names
 from keras_parewire.studies.statistics import (
     Comparison,

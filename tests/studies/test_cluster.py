@@ -140,10 +140,10 @@ class Actor:
             if self.fake.fates.get(args, 0):
                 self.fake.fates[args] -= 1
                 raise self.fake.exceptions.OutOfMemoryError("dead")
-            environment, host, outcome = self.worker.run(*args)
+            environment, *others = self.worker.run(*args)
             if "kind" in self.fake.fates:
                 environment = {"device": f"gpu {self.number}"}
-            return environment, host, outcome
+            return environment, *others
 
         return future
 
@@ -202,6 +202,17 @@ def test_workers_that_die_at_once_are_an_error(monkeypatch, study):
         run_on_fakes(monkeypatch, study, fates)
     assert not study.rows()
     assert not sys.modules["ray"].initialized
+
+
+@pytest.mark.any_backend
+def test_the_driver_gives_the_warnings_of_workers(monkeypatch, tmp_path):
+    def train(model, seed):
+        model.layers[0].trainable = False
+        return instant(model, seed)
+
+    study = Study(make_small_model, train, arms=ARMS, path=tmp_path / "study")
+    with pytest.warns(UserWarning, match=r"must not change.*trainable"):
+        run_on_fakes(monkeypatch, study, {})
 
 
 @pytest.mark.any_backend

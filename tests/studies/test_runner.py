@@ -226,6 +226,25 @@ def count(model, seed):
     return fit(model) * model._steps
 
 
+class Noise(layers.Layer):
+    """Draws from a generator that Keras does not know."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator, self.drawn = np.random.default_rng(0), []
+
+    def call(self, inputs):
+        return inputs
+
+    def draw(self):
+        self.drawn.append(float(self.generator.uniform()))
+        return self.drawn[-1]
+
+
+def make_noisy():
+    return make_model(Noise(), layers.Dense(6))
+
+
 # What is no state, so that the model is made again, and what is named.
 CHANGES = {
     "schedule": (make_model, set_schedule, "learning_rate"),
@@ -252,6 +271,11 @@ CHANGES = {
     ),
     "adapt": (make_adapted, adapt, "normalization.*mean"),
     "private number": (make_model, count, "_steps"),
+    "generator": (
+        make_noisy,
+        lambda m, s: fit(m) + m.layers[0].draw(),
+        r"noise\w*\.generator, noise\w*\.drawn",
+    ),
 }
 
 

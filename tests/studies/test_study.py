@@ -19,7 +19,8 @@ from keras import layers
 from keras_parewire import rewire_model
 from keras_parewire.studies import Study
 from keras_parewire.studies.environment import count_threads
-from keras_parewire.studies.rows import Rows, create
+from keras_parewire.studies.files import create
+from keras_parewire.studies.rows import Rows
 from keras_parewire.studies.runner import Runner, with_known_names
 
 DELETED = object()
