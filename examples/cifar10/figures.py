@@ -110,13 +110,17 @@ def draw_differences(found):
         names = []
         for place, arm in enumerate(arms):
             values = found[arm][metric]
-            apart = [values[s] - base[metric][s] for s in _common(found, arm)]
-            across = place + np.linspace(-0.25, 0.25, len(apart) + 2)[1:-1]
-            axis.plot(across, apart, ".", color=COLORS[arm], alpha=0.7)
+            differences = [
+                values[s] - base[metric][s] for s in _common(found, arm)
+            ]
+            across = (
+                place + np.linspace(-0.25, 0.25, len(differences) + 2)[1:-1]
+            )
+            axis.plot(across, differences, ".", color=COLORS[arm], alpha=0.7)
             line = place - 0.35, place + 0.35
-            axis.hlines(np.mean(apart), *line, COLORS[arm], lw=2)
+            axis.hlines(np.mean(differences), *line, COLORS[arm], lw=2)
             name = arm.replace("_", "\n")
-            names.append(f"{name}\nn = {len(apart)}")
+            names.append(f"{name}\nn = {len(differences)}")
         axis.set(
             title=label,
             ylabel="difference from base in points",

@@ -13,7 +13,7 @@ REACH = 100
 
 
 def seeds_to_verdict(
-    apart: np.ndarray, arms: int, margin: float | None = None
+    differences: np.ndarray, arms: int, margin: float | None = None
 ) -> tuple[float, float]:
     """Forecasts how many more seeds it takes until `compare` has a verdict.
 
@@ -21,15 +21,15 @@ def seeds_to_verdict(
     mean and standard deviation have the usual priors (the t distribution).
 
     Args:
-        apart: The paired differences so far, two or more that vary.
+        differences: The paired differences so far, two or more that vary.
         arms: Number of arms that are compared.
         margin: As in `compare`.
 
     Returns:
         The tenth and the ninetieth percentile, infinite beyond `REACH`.
     """
-    n, generator = len(apart), np.random.default_rng(0)
-    mean, squares = apart.mean(), apart.var() * n
+    n, generator = len(differences), np.random.default_rng(0)
+    mean, squares = differences.mean(), differences.var() * n
     size = (FUTURES, 1)
     scale = np.sqrt(squares / generator.chisquare(n - 1, size))
     # Relative to the mean, so that nothing cancels.

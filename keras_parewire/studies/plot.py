@@ -61,7 +61,7 @@ def plot(
             items, samples = items[1:], samples[1:]
         # Each metric in its own unit: the spread of its differences.
         units = [
-            apart.std(ddof=1) if len(apart) > 1 else 0 for apart in samples
+            values.std(ddof=1) if len(values) > 1 else 0 for values in samples
         ]
         shift = 0.6 * (place + 0.5) / len(arms) - 0.3
         rows = [metrics.index(item.metric) + shift for item in items]

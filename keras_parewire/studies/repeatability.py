@@ -51,14 +51,14 @@ def check_repeatability(
             "with a new model and the second with the one that it left, gave "
             f"the same {' and '.join(numbers[0])} to the last bit."
         )
-    apart = _largest_share(*losses)
-    if apart > _ROUNDING:
+    share = _largest_share(*losses)
+    if share > _ROUNDING:
         raise ValueError(
             "Runs of one seed must see the same data in the same order, and "
             "draw the same random numbers: whatever draws by itself, such as a "
             "shuffled pipeline or a generator, must be made within `train`, "
             f"from its seed. Received: two runs of seed {SEED} from the same "
-            f"weights, whose losses differ by {apart:.0%} within the first "
+            f"weights, whose losses differ by {share:.0%} within the first "
             f"{_BATCHES} batches"
         )
     return _unequal(numbers[0], numbers[1], bool(losses[0]))

@@ -70,10 +70,12 @@ def report(
     lines = ["# Study", "", *_failing(arms, runs, counts), *repetitions(values)]
     lines += _summary(primary)
     for item in primary:
-        apart = paired_differences(
+        differences = paired_differences(
             values[item.arm], values[item.reference], item.metric
         )
-        lines += [f"- {sentence(item, apart, len(primary), margin, planned)}"]
+        lines += [
+            f"- {sentence(item, differences, len(primary), margin, planned)}"
+        ]
     metrics = list(dict.fromkeys(item.metric for item in found))
     metrics = metrics or list(values[arms[0]])
     if metrics:
@@ -91,7 +93,7 @@ def report(
 
 def sentence(
     item: Comparison,
-    apart: np.ndarray,
+    differences: np.ndarray,
     arms: int,
     margin: float | None,
     planned: bool,
@@ -134,7 +136,7 @@ def sentence(
     )
     if planned or item.effect is None:
         return text
-    more = _range(*seeds_to_verdict(apart, arms, margin))
+    more = _range(*seeds_to_verdict(differences, arms, margin))
     return f"{text} A verdict probably takes {more} more seeds."
 
 

@@ -125,11 +125,13 @@ def compare(
             paired_differences(values[arm], values[reference], name)
             for arm in arms
         ]
-        corrected = holm([_signed_rank(apart) for apart in samples if planned])
-        for i, (arm, apart) in enumerate(zip(arms, samples, strict=True)):
-            n, p = len(apart), corrected[i] if planned else None
-            mean = float(apart.mean()) if n else math.nan
-            deviation = float(apart.std(ddof=1)) if n > 1 else 0.0
+        corrected = holm(
+            [_signed_rank(differences) for differences in samples if planned]
+        )
+        for i, (arm, differences) in enumerate(zip(arms, samples, strict=True)):
+            n, p = len(differences), corrected[i] if planned else None
+            mean = float(differences.mean()) if n else math.nan
+            deviation = float(differences.std(ddof=1)) if n > 1 else 0.0
             width = joint = half_width(n, len(arms))
             if planned:
                 width, joint = (_t_half_width(n, m) for m in (1, len(arms)))
@@ -215,8 +217,8 @@ def paired_differences(
     if not seeds:
         return np.zeros(0)
     pairs = np.array([(first[seed], second[seed]) for seed in seeds], float)
-    apart = pairs[:, 0] - pairs[:, 1]
-    sizes = np.abs(apart)
+    differences = pairs[:, 0] - pairs[:, 1]
+    sizes = np.abs(differences)
     order = np.argsort(sizes)
     # Four units in the last place of float32, in which Keras measures, but
     # nothing that could be a difference by itself.
@@ -226,7 +228,7 @@ def paired_differences(
     starts = np.diff(sizes[order], prepend=0.0) > rounding
     level = np.where(starts, sizes[order], 0.0)
     sizes[order] = np.maximum.accumulate(level)
-    restored: np.ndarray = np.sign(apart) * sizes
+    restored: np.ndarray = np.sign(differences) * sizes
     return restored
 
 
@@ -270,11 +272,13 @@ def _t_half_width(n: int, arms: int) -> float:
     return quantile / math.sqrt(n)
 
 
-def _signed_rank(apart: np.ndarray) -> float | None:
+def _signed_rank(differences: np.ndarray) -> float | None:
     """Returns the p of Wilcoxon's signed-rank test, two-sided."""
     from scipy import stats
 
-    if len(apart) < 2:
+    if len(differences) < 2:
         return None
     # The test is not defined where nothing differs.
-    return float(stats.wilcoxon(apart).pvalue) if any(apart) else 1.0
+    return (
+        float(stats.wilcoxon(differences).pvalue) if any(differences) else 1.0
+    )

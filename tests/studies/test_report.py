@@ -23,8 +23,8 @@ def make_rows(seeds=12, shift=0.02, noise=0.1, arms=("plain", "pa"), failed=()):
     identity = {"config": {"epochs": 3}, "environment": {"keras": "3"}}
     rows = []
     for place, arm in enumerate(arms):
-        apart = generator.normal(shift, 0.1 * noise, seeds) if place else 0
-        for seed, value in enumerate(plain + apart):
+        difference = generator.normal(shift, 0.1 * noise, seeds) if place else 0
+        for seed, value in enumerate(plain + difference):
             fails = (arm, seed) in failed
             rows.append(
                 {
@@ -107,8 +107,8 @@ def test_disagreement_of_interval_and_test_is_said():
     rows = make_rows(20)
     for row in rows[20:]:
         seed = row["seed"]
-        apart = 0.01 + 0.0001 * seed if seed else -0.3
-        accuracy = rows[seed]["metrics"]["accuracy"] + apart
+        difference = 0.01 + 0.0001 * seed if seed else -0.3
+        accuracy = rows[seed]["metrics"]["accuracy"] + difference
         row["metrics"] = {"accuracy": accuracy}
     text = make_report(rows, planned=True)
     assert "`pa` and `plain` may differ in accuracy (" in text
@@ -253,13 +253,13 @@ def test_figure_shows_intervals_and_each_difference():
     [axis] = make_plot(rows, margin=0.01).axes
     items = compare(columns(rows, arms_of(rows)))
     for place, item in enumerate(items):
-        apart = [
+        difference = [
             rows[12 * (place + 1) + seed]["metrics"]["accuracy"]
             - rows[seed]["metrics"]["accuracy"]
             for seed in range(12)
         ]
         dots, center = axis.lines[2 * place], axis.lines[2 * place + 1]
-        np.testing.assert_allclose(dots.get_xdata(), apart)
+        np.testing.assert_allclose(dots.get_xdata(), difference)
         np.testing.assert_allclose(center.get_xdata(), [item.difference])
         [ends] = axis.containers[place][2][0].get_segments()
         np.testing.assert_allclose(ends[:, 0], item.interval)

@@ -167,16 +167,16 @@ def test_correction_for_the_number_of_comparisons():
 @pytest.mark.parametrize("level", range(100, 300, 40))
 def test_rounding_breaks_no_ties(dtype, level):
     # Numbers of right answers of 360, whose quotients are rounded.
-    apart = np.array([3, 2, -1, -2, -1, 1, 3, 2, 4, 3, 0])
+    differences = np.array([3, 2, -1, -2, -1, 1, 3, 2, 4, 3, 0])
     right = level + np.arange(11)
     plain, pa = (
         dict(enumerate((counts / 360).astype(dtype).astype(float)))
-        for counts in (right, right + apart)
+        for counts in (right, right + differences)
     )
     values = {"plain": {"a": plain}, "pa": {"a": pa}}
     [item] = compare(values, planned=True)
-    assert item.p == stats.wilcoxon(apart).pvalue
-    np.testing.assert_allclose(item.difference, apart.mean() / 360, 1e-5)
+    assert item.p == stats.wilcoxon(differences).pvalue
+    np.testing.assert_allclose(item.difference, differences.mean() / 360, 1e-5)
 
 
 def test_small_differences_of_large_numbers_are_no_rounding():
