@@ -2,8 +2,10 @@
 
     python examples/cifar10/map_report.py examples/results/map/*.csv
 
-Writes a table, which it also prints, and a figure to the folder of `--out`. The
-intervals and verdicts hold whenever one looks, see `PLAN.md`.
+Writes a table and a sentence on the criterion, which it also prints, and two
+figures to the folder of `--out`: where which start helps, and whether it gains
+more where it removes larger offsets. The intervals and verdicts hold whenever
+one looks, see `PLAN.md`.
 """
 
 import argparse
@@ -15,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import matplotlib.pyplot as plt
 import numpy as np
 from command_line import output_folder
+from scipy import stats
 
 from cifar10 import rows
 from cifar10.cells import CELLS, cell_options
@@ -24,6 +27,9 @@ from keras_parewire.studies import compare
 from keras_parewire.studies.report import aligned
 
 METRIC = "test_accuracy"
+# By the plan, a cell without a verdict is complete with so many seeds, and the
+# criterion takes so many cells.
+MOST_SEEDS, LEAST_CELLS = 60, 8
 HEADER = ["cell", "weights", "n", "test accuracy", "difference", "verdict"]
 HEADER += ["offsets before training"]
 STYLES = {**COLORS, "outputs": "tab:purple", "inputs": "tab:olive"}
@@ -48,6 +54,47 @@ def judge(cell, arms):
     return compare(points, margin=cell_options(cell)["margin"])
 
 
+def offsets(metrics):
+    """Returns the mean relative offset of each layer before training."""
+    return [
+        np.mean([*values.values()])
+        for name, values in metrics.items()
+        if name.startswith("relative_offset_")
+    ]
+
+
+def removed_offset(arms, arm):
+    """Returns the mean over the layers, `base` minus an arm."""
+    return np.mean(offsets(arms["base"])) - np.mean(offsets(arms[arm]))
+
+
+def is_complete(cell, arms):
+    """Returns whether every arm of a cell has a verdict or all seeds."""
+    return all(
+        item.verdict != "undecided" or item.n >= MOST_SEEDS
+        for item in judge(cell, arms)
+    )
+
+
+def criterion(found):
+    """Returns a sentence on the part of the criterion that is a correlation."""
+    complete = {c: arms for c, arms in found.items() if is_complete(c, arms)}
+    text = f"{len(complete)} of {len(CELLS)} cells are complete"
+    if len(complete) < LEAST_CELLS:
+        return f"{text}; the criterion takes at least {LEAST_CELLS}."
+    pairs = [
+        (item.difference, removed_offset(arms, item.arm))
+        for cell, arms in complete.items()
+        for item in judge(cell, arms)
+        if item.arm == "outputs"
+    ]
+    rank = stats.spearmanr(pairs).statistic
+    return (
+        f"{text}. In these, the rank correlation (Spearman) between the gain "
+        f"of `outputs` and the offset that it removes is {rank:+.2f}."
+    )
+
+
 def table(found):
     """Returns the lines of the table."""
     lines = [HEADER]
@@ -55,11 +102,6 @@ def table(found):
         judged = {item.arm: item for item in judge(cell, arms)}
         for arm, metrics in arms.items():
             accuracies = 100 * np.array([*metrics[METRIC].values()])
-            offsets = [
-                np.mean([*values.values()])
-                for name, values in metrics.items()
-                if name.startswith("relative_offset_")
-            ]
             line = [cell, arm, len(accuracies)]
             line.append(
                 f"{accuracies.mean():.2f} ± {accuracies.std(ddof=1):.2f}"
@@ -71,7 +113,7 @@ def table(found):
                 line.append(item.verdict)
             else:
                 line += ["", ""]
-            line.append(" ".join(f"{offset:.2f}" for offset in offsets))
+            line.append(" ".join(f"{x:.2f}" for x in offsets(metrics)))
             lines.append(line)
     return aligned(lines)
 
@@ -100,18 +142,48 @@ def draw(found):
     return figure
 
 
+def draw_offsets(found):
+    """Returns a figure of all differences against the offsets removed."""
+    figure, axis = plt.subplots(figsize=(8, 6), layout="constrained")
+    labels = {}
+    for cell, arms in found.items():
+        filled = "full" if is_complete(cell, arms) else "none"
+        for item in judge(cell, arms):
+            low, high = item.interval
+            removed = removed_offset(arms, item.arm)
+            labels[item.arm] = axis.errorbar(
+                removed,
+                item.difference,
+                yerr=[[item.difference - low], [high - item.difference]],
+                fmt="o",
+                fillstyle=filled,
+                elinewidth=0.5,
+                color=STYLES[item.arm],
+            )
+            if item.arm == "outputs":
+                axis.annotate(
+                    f" {cell}", (removed, item.difference), fontsize="small"
+                )
+    axis.axhline(0, color="gray", linewidth=1)
+    axis.set_xlabel("relative offset removed, mean over the layers")
+    axis.set_ylabel("difference in test accuracy, points")
+    axis.legend(labels.values(), labels, loc="best")
+    return figure
+
+
 def main():
-    """Writes the table and the figure."""
+    """Writes the table and the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("rows", type=Path, nargs="+", help="CSV files of cells")
     parser.add_argument("--out", type=Path, default=output_folder("cifar10"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     found = read_cells(arguments.rows)
-    text = "\n".join(table(found))
+    text = "\n".join([*table(found), "", criterion(found)])
     print(text)
     (arguments.out / "map.md").write_text(text + "\n")
     draw(found).savefig(arguments.out / "map.png", dpi=120)
+    draw_offsets(found).savefig(arguments.out / "map-offsets.png", dpi=120)
 
 
 if __name__ == "__main__":

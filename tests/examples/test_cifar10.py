@@ -1100,6 +1100,12 @@ def test_map(tmp_path, monkeypatch, capsys):
     cifar10.map_report.main()
     header, _, *lines = capsys.readouterr().out.splitlines()
     assert "verdict" in header
+    # All other arms are equivalent to the base.
+    assert lines[-2:] == [
+        "",
+        "2 of 15 cells are complete; the criterion takes at least 8.",
+    ]
+    lines = lines[:-2]
     cells = [[cell.strip() for cell in x.split("|")[1:-1]] for x in lines]
     # In the order of the plan.
     assert [cell[0] for cell in cells] == 5 * ["he_normal"] + 5 * [
@@ -1115,6 +1121,33 @@ def test_map(tmp_path, monkeypatch, capsys):
     mean = 100 * np.mean(1.1 * noise[0])
     assert by_arm["base"][3].startswith(f"{mean:.2f} ±")
     assert (tmp_path / "map.png").exists()
+    assert (tmp_path / "map-offsets.png").exists()
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("seeds, cells", [(60, 8), (60, 7), (59, 8)])
+def test_criterion_of_the_map(seeds, cells):
+    noise = np.random.default_rng(0).normal(0.0, 0.02, (5, seeds))
+    found = {}
+    for i, cell in enumerate([*cifar10.cells.CELLS][:cells]):
+        # The larger the offset that goes, the smaller the gain.
+        gain, offset = -0.001 * i, 0.1 * i
+        found[cell] = {
+            arm: {
+                "test_accuracy": dict(
+                    enumerate(0.5 + noise[j] + gain * (arm == "outputs"))
+                ),
+                "relative_offset_1": {0: 0.5},
+                "relative_offset_2": {0: 1 + offset * (arm != "outputs")},
+            }
+            for j, arm in enumerate(cifar10.cells.ARMS)
+        }
+    text = cifar10.map_report.criterion(found)
+    if seeds == 60 and cells == 8:
+        assert text.startswith("8 of 15") and text.endswith("is -1.00.")
+    else:
+        assert text.endswith("takes at least 8.")
+        assert text.startswith("7 of" if seeds == 60 else "0 of")
 
 
 @pytest.mark.any_backend
