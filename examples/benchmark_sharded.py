@@ -33,7 +33,7 @@ from process_memory import Peak
 
 from keras_parewire import PARewired, rewire_model
 
-DEVICES, KERNELS = 8, 64
+DEVICES = 8
 SHAPES = [
     (512, 1024),
     (1024, 512),
@@ -71,22 +71,22 @@ def build(inputs, outputs, seed=0):
     return layer
 
 
-def seconds_to_build():
+def seconds_to_build(shapes):
     """Builds a layer for each shape; returns the time it takes."""
     start = time.perf_counter()
-    for seed, shape in enumerate(SHAPES):
+    for seed, shape in enumerate(shapes):
         build(*shape, seed=seed)
     return time.perf_counter() - start
 
 
-def twelve_kernels(rounds):
-    """Builds twelve kernels in turns, sharded and not."""
+def several_kernels(rounds, shapes):
+    """Builds several kernels in turns, sharded and not."""
     rows = []
     for number in range(rounds):
         keras.distribution.set_distribution(None)
-        single = seconds_to_build()
+        single = seconds_to_build(shapes)
         shard()
-        sharded = seconds_to_build()
+        sharded = seconds_to_build(shapes)
         keras.distribution.set_distribution(None)
         rows.append({"single": single, "sharded": sharded})
         print(
@@ -109,14 +109,14 @@ def large_kernel(sharded, shape):
     return {"seconds": elapsed, "peak in kernels": kernels}
 
 
-def host(count, process, port, width):
+def host(count, process, port, width, kernels):
     """Rewires a model as one of several processes."""
     if count > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         keras.distribution.initialize(f"127.0.0.1:{port}", count, process)
     shard()
     keras.utils.set_random_seed(0)
-    layers = [keras.layers.Dense(width) for _ in range(KERNELS)]
+    layers = [keras.layers.Dense(width) for _ in range(kernels)]
     model = keras.Sequential([keras.Input((width,)), *layers])
     # The first call compiles what gathers and places a kernel.
     rewire_model(model, seed=0, layers=layers[:2], verbose=0)
@@ -125,7 +125,7 @@ def host(count, process, port, width):
     elapsed, above = time.process_time() - start, peak.above()
     return {
         "processor seconds": elapsed,
-        "peak in models": above and above / (4 * width * width * KERNELS),
+        "peak in models": above and above / (4 * width * width * kernels),
     }
 
 
@@ -155,7 +155,7 @@ def main():
     """Measures everything, each in processes of its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="small kernels")
+    parser.add_argument("--quick", action="store_true", help="few, small kernels")
     parser.add_argument("--out", type=Path, default=output_folder("benchmark"))
     parser.add_argument("--task", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -164,8 +164,9 @@ def main():
         task = {"large": large_kernel, "host": host}[name]
         return print(json.dumps(task(*values)))
     shape = (256, 512) if arguments.quick else (8192, 28672)
-    width = 64 if arguments.quick else 1024
-    results = {"twelve kernels": twelve_kernels(arguments.rounds)}
+    width, kernels = (64, 4) if arguments.quick else (1024, 64)
+    shapes = SHAPES[:1] if arguments.quick else SHAPES
+    results = {"twelve kernels": several_kernels(arguments.rounds, shapes)}
     results["large kernel"] = {"shape": shape}
     for sharded in (False, True):
         row = result(in_new_process("large", sharded, shape))
@@ -179,7 +180,7 @@ def main():
             port = free.getsockname()[1]
         processes = [
             in_new_process(
-                *("host", count, process, port, width),
+                *("host", count, process, port, width, kernels),
                 devices=DEVICES // count,
             )
             for process in range(count)

@@ -1,4 +1,4 @@
-"""Callbacks that organize weights during training."""
+"""Callbacks that permute weights during training."""
 
 from keras_parewire.callbacks.lookahead_permutation import LookaheadPermutation
 

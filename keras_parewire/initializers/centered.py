@@ -88,7 +88,7 @@ class Centered(InitializerWrapper):
     ) -> None:
         super().__init__(base, input_axes, output_axes, seed)
 
-    def _organized(
+    def _changed(
         self,
         base: Base,
         view: MatrixView,

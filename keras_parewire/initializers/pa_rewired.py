@@ -105,7 +105,7 @@ class PARewired(InitializerWrapper):
         self.exponent = check_exponent(exponent)
         super().__init__(base, input_axes, output_axes, seed)
 
-    def _organized(
+    def _changed(
         self,
         base: Base,
         view: MatrixView,

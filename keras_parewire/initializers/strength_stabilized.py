@@ -94,7 +94,7 @@ class StrengthStabilized(InitializerWrapper):
         self.candidates = check_count(candidates, "candidates")
         super().__init__(base, input_axes, output_axes, seed)
 
-    def _organized(
+    def _changed(
         self,
         base: Base,
         view: MatrixView,

@@ -37,7 +37,7 @@ from keras_parewire.rewiring.values import Tensor
 # config, its seed and the axes. Of that class nothing else is used: its scale,
 # mode and distribution stay what they are by default, for code that reads them.
 class InitializerWrapper(keras.initializers.VarianceScaling):
-    """An initializer that organizes the weights of a base initializer."""
+    """An initializer that changes what a base initializer draws."""
 
     # How to read the kernel, if a layer's axes say more than `input_axes`.
     _view: MatrixView | None = None
@@ -74,9 +74,9 @@ class InitializerWrapper(keras.initializers.VarianceScaling):
         if _infers_shapes() or 0 in view.kernel_shape:
             return draw_from_base(base, shape, dtype)
         placement = Placement(shape, layout)
-        return placement.place(self._organized(base, view, dtype, placement))
+        return placement.place(self._changed(base, view, dtype, placement))
 
-    def _organized(
+    def _changed(
         self,
         base: Base,
         view: MatrixView,

@@ -67,6 +67,7 @@ def test_nasnet():
     assert_nothing_is_unknown(assert_rewired(make_application("NASNetMobile")))
 
 
+@pytest.mark.any_backend
 def test_a_head_is_rewired_too():
     model = keras.applications.MobileNetV2(
         weights=None, input_shape=(32, 32, 3), classes=10

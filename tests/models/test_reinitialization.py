@@ -740,7 +740,7 @@ def test_the_initializer_of_the_layers_gives_what_they_draw():
         assert_same(one, other)
 
 
-def test_kernels_are_organized_along_their_true_axes():
+def test_kernels_change_along_their_true_axes():
     model = mixed_model()
     reinitialize(model, kernel_initializer="he_normal", seed=1)
     plain = strength_report(model)
