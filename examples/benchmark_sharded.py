@@ -155,7 +155,9 @@ def main():
     """Measures everything, each in processes of its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="few, small kernels")
+    parser.add_argument(
+        "--quick", action="store_true", help="few, small kernels"
+    )
     parser.add_argument("--out", type=Path, default=output_folder("benchmark"))
     parser.add_argument("--task", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
