@@ -32,6 +32,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+# Small networks train for a few steps, which takes less time than to optimize
+# their programs. What must not depend on that is tested in these folders.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+OPTIMIZED = {"distribution", "initializers", "rewiring"}
 
 import keras
 import matplotlib
@@ -80,6 +84,11 @@ def pytest_runtest_setup(item):
     for mark in item.iter_markers("backend"):
         if keras.backend.backend() not in mark.args:
             pytest.skip(f"runs on {' and '.join(mark.args)} only")
+    if keras.backend.backend() == "jax":
+        import jax
+
+        optimized = item.path.parent.name in OPTIMIZED
+        jax.config.update("jax_disable_most_optimizations", not optimized)
 
 
 @pytest.fixture(autouse=True)

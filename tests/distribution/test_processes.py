@@ -17,6 +17,7 @@ def start(count, process, port, path):
         [sys.executable, SCRIPT, str(count), str(process), str(port), path],
         env={
             **os.environ,
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
             "JAX_PLATFORMS": "cpu",
             "JAX_NUM_CPU_DEVICES": str(8 // count),
             "XLA_FLAGS": "",
