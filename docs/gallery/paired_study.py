@@ -66,8 +66,8 @@ x_test, y_test = images[order[1200:]], labels[order[1200:]]
 """
 ## Build the model
 
-The model is a small convolutional network without normalization. Nothing in it
-has to be changed for what follows.
+The model is a small convolutional network without normalization. It needs no
+changes for what follows.
 """
 
 
@@ -103,7 +103,7 @@ def make_model():
 ## Rewire it, and look at the strengths
 
 `rewire_model` rewires every kernel of a built model in place. It knows which
-axes of a kernel number the inputs and which the outputs. Its report has the
+axes of a kernel number the inputs and which the outputs. Its report shows the
 variance of the strengths, before and after.
 """
 
@@ -142,8 +142,8 @@ def train(model, seed):
 
 
 """
-It compares *arms*. The first one is the reference: None stands for the model as
-it is. The others are functions that change its initial weights:
+The study compares *arms*. The first one is the reference: None stands for the
+model as it is. The others are functions that change its initial weights:
 
 - `pa` rewires all kernels;
 - `centered` subtracts the means of each kernel's rows and columns, and restores
@@ -183,7 +183,7 @@ print(len(study.rows()), "runs")
 """
 ## Read the verdict
 
-The report begins with a sentence for each arm. In at least 95 % of studies, the
+The report has a sentence for each arm. In at least 95 % of studies, the
 intervals contain the true mean differences. An arm is
 
 - *higher* or *lower* if the interval leaves out 0;
@@ -209,7 +209,7 @@ The dots show why a single seed says so little: they scatter by more than the
 mean difference. And a verdict is about this model, these data and this
 training. Other networks have gained or lost by the same initializations.
 
-To use an initialization, wrap the one that your layers have:
+To rewire a layer's kernel, wrap the initializer that the layer has:
 """
 
 layer = layers.Dense(

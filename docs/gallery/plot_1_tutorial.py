@@ -100,11 +100,11 @@ rewired = np.array([accuracies(seed, rewire=True) for seed in seeds])
 # %%
 # Compare within each seed
 # ------------------------
-# A line is the difference of one seed, in percentage points; the band is the
-# paired t interval of 95 % of their mean, for a number of seeds that was fixed
-# before anyone looked. Where it contains zero, no difference was seen. Six
-# seeds are few: for a question that matters, let a `Study` run until it has
-# decided.
+# A gray line is the difference for one seed, in percentage points. The band is
+# the 95 % paired t interval of their mean, which is valid because the number of
+# seeds was fixed before anyone looked. Where it contains zero, no difference
+# was seen. Six seeds are few: for a question that matters, let a `Study` run
+# until there is a verdict.
 
 differences = rewired - plain
 epochs = np.arange(1, differences.shape[1] + 1)

@@ -2,7 +2,7 @@
 Rewire a whole model
 ====================
 
-`rewire_model` rewires every kernel of a built model in place, each by the true
+`rewire_model` rewires every kernel of a built model in place, along the true
 axes of its layer, and reports the strength variances before and after.
 """
 
@@ -15,7 +15,7 @@ report = rewire_model(model, seed=0)
 print(report)
 
 # %%
-# The variances as a picture, a line for each kernel. Small kernels with few
-# neurons fall less.
+# The variances as a picture, a line for each kernel. In small kernels with few
+# neurons, they fall less.
 
 plot_strength_variances(report)

@@ -3,8 +3,9 @@ Training by permuting weights
 =============================
 
 With `LookaheadPermutation`, an optimizer trains as usual. At every sync, each
-neuron's weights are replaced with its initial ones, in the order that the
-optimizer has found. So the network learns only where to put its initial values.
+neuron's incoming weights are replaced with its initial ones, in the order that
+the optimizer has found. So the network learns only where to put its initial
+values.
 """
 
 import keras
@@ -57,7 +58,7 @@ print("The weights are a permutation of the initial ones:", end=" ")
 print(permutation.is_synced())
 
 # %%
-# Test accuracy after each epoch, which is right after a sync; one seed.
+# Test accuracy after each epoch, which here ends with a sync; one seed.
 
 figure, ax = plt.subplots(figsize=(7, 3.8))
 epochs = np.arange(1, len(adam) + 1)

@@ -6,8 +6,9 @@ Long trainings are not run when this site is built. These are the committed
 rows of the CIFAR-10 study: 50 seeds an arm of the small CNN and 20 of the MLP,
 three epochs, base `orthogonal`. The arm `centered`, whose strengths are all 0,
 has not been run on the MLP.
-Each dot is the difference between an arm and the plain start for one seed; the
-bar is the paired t interval of 95 % of their mean in the committed report.
+
+Each dot is the difference between an arm and the plain start for one seed. The
+bar is the 95 % paired t interval of their mean, from the committed report.
 """
 
 import csv
