@@ -72,7 +72,7 @@ def _check_is_plain(layer: keras.layers.Layer) -> None:
     if "keras_parewire>" in str(config):
         raise ValueError(
             "A layer must refer to `keras_parewire` only by attributes that "
-            "are a `PARewired` or a `StrengthStabilized`, which have a base to "
-            f"be replaced with. Received: layer {layer.name!r} of type "
+            "are initializers with a base to be replaced with, such as "
+            f"`PARewired`. Received: layer {layer.name!r} of type "
             f"{type(layer).__name__}, whose config still refers to it"
         )

@@ -188,8 +188,8 @@ class Study:
         On Ray, an actor for each GPU of the cluster (or each CPU, if it has no
         GPU) builds the model and gets one seed after the other with all its
         arms. Only this process writes rows. If a worker dies, for memory or
-        anything else, another one makes its run, up to three times. The workers
-        need this package and whatever modules `make_model` and `train` import,
+        anything else, another one goes on with its seed, until three have died
+        of it. The workers need this package and whatever modules `make_model` and `train` import,
         in the same versions; both functions, and the data they refer to, go to
         each node once.
 
