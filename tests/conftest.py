@@ -51,6 +51,9 @@ if keras.backend.backend() == "tensorflow":
         [tf.config.LogicalDeviceConfiguration()] * 2,
     )
 
+# The folders whose tests are about what a compiler may not change.
+OPTIMIZED = {"distribution", "initializers", "rewiring"}
+
 matplotlib.use("Agg")
 keras.config.disable_traceback_filtering()
 

@@ -189,9 +189,9 @@ class Study:
         GPU) builds the model and gets one seed after the other with all its
         arms. Only this process writes rows. If a worker dies, for memory or
         anything else, another one goes on with its seed, until three have died
-        of it. The workers need this package and whatever modules `make_model` and `train` import,
-        in the same versions; both functions, and the data they refer to, go to
-        each node once.
+        of it. The workers need this package and whatever modules `make_model`
+        and `train` import, in the same versions; both functions, and the data
+        they refer to, go to each node once.
 
         Args:
             seeds: Integers, 0 or more, each once.
