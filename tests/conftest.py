@@ -33,9 +33,8 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 # Small networks train for a few steps, which takes less time than to optimize
-# their programs. What must not depend on that is tested in these folders.
+# their programs.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-OPTIMIZED = {"distribution", "initializers", "rewiring"}
 
 import keras
 import matplotlib
