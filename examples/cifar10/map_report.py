@@ -138,7 +138,7 @@ def draw(found):
     axis.set_yticks(range(len(found)), found)
     axis.invert_yaxis()
     axis.set_xlabel("difference in test accuracy from the plain start, points")
-    axis.legend(labels.values(), labels, loc="best")
+    figure.legend(labels.values(), labels, loc="outside upper right", ncols=4)
     return figure
 
 
@@ -167,7 +167,8 @@ def draw_offsets(found):
     axis.axhline(0, color="gray", linewidth=1)
     axis.set_xlabel("relative offset removed, mean over the layers")
     axis.set_ylabel("difference in test accuracy, points")
-    axis.legend(labels.values(), labels, loc="best")
+    axis.margins(x=0.15)
+    figure.legend(labels.values(), labels, loc="outside upper right", ncols=4)
     return figure
 
 
