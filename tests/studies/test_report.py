@@ -253,13 +253,13 @@ def test_figure_shows_intervals_and_each_difference():
     [axis] = make_plot(rows, margin=0.01).axes
     items = compare(columns(rows, arms_of(rows)))
     for place, item in enumerate(items):
-        difference = [
+        differences = [
             rows[12 * (place + 1) + seed]["metrics"]["accuracy"]
             - rows[seed]["metrics"]["accuracy"]
             for seed in range(12)
         ]
         dots, center = axis.lines[2 * place], axis.lines[2 * place + 1]
-        np.testing.assert_allclose(dots.get_xdata(), difference)
+        np.testing.assert_allclose(dots.get_xdata(), differences)
         np.testing.assert_allclose(center.get_xdata(), [item.difference])
         [ends] = axis.containers[place][2][0].get_segments()
         np.testing.assert_allclose(ends[:, 0], item.interval)
