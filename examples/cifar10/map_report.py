@@ -68,24 +68,24 @@ def removed_offset(arms, arm):
     return np.mean(offsets(arms["base"])) - np.mean(offsets(arms[arm]))
 
 
-def is_complete(cell, arms):
+def is_complete(judged):
     """Returns whether every arm of a cell has a verdict or all seeds."""
     return all(
-        item.verdict != "undecided" or item.n >= MOST_SEEDS
-        for item in judge(cell, arms)
+        item.verdict != "undecided" or item.n >= MOST_SEEDS for item in judged
     )
 
 
 def criterion(found):
     """Returns a sentence on the part of the criterion that is a correlation."""
-    complete = {c: arms for c, arms in found.items() if is_complete(c, arms)}
+    judged = {cell: judge(cell, arms) for cell, arms in found.items()}
+    complete = [cell for cell in found if is_complete(judged[cell])]
     text = f"{len(complete)} of {len(CELLS)} cells are complete"
     if len(complete) < LEAST_CELLS:
         return f"{text}; the criterion takes at least {LEAST_CELLS}."
     pairs = [
-        (item.difference, removed_offset(arms, item.arm))
-        for cell, arms in complete.items()
-        for item in judge(cell, arms)
+        (item.difference, removed_offset(found[cell], item.arm))
+        for cell in complete
+        for item in judged[cell]
         if item.arm == "outputs"
     ]
     rank = stats.spearmanr(pairs).statistic
@@ -147,8 +147,9 @@ def draw_offsets(found):
     figure, axis = plt.subplots(figsize=(8, 6), layout="constrained")
     labels = {}
     for cell, arms in found.items():
-        filled = "full" if is_complete(cell, arms) else "none"
-        for item in judge(cell, arms):
+        judged = judge(cell, arms)
+        filled = "full" if is_complete(judged) else "none"
+        for item in judged:
             low, high = item.interval
             removed = removed_offset(arms, item.arm)
             labels[item.arm] = axis.errorbar(
