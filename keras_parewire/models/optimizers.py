@@ -46,7 +46,7 @@ def new_state(
 ) -> Iterator[Update]:
     """Yields the updates that make the optimizers of a model new.
 
-    Only the learning rate stays. A schedule-free optimizer keeps copies of the
+    Only learning rates stay. A schedule-free optimizer keeps copies of the
     weights and returns to them in its first step, so ask for its new state
     after the weights have changed.
 
@@ -56,23 +56,55 @@ def new_state(
     """
     for optimizer in optimizers_of(model):
         if optimizer.built and not (keep_trained and steps_of(optimizer)):
-            yield from _new_state(optimizer, model)
+            yield from _new_state(optimizer)
 
 
-def _new_state(
+def learning_rates_of(
     optimizer: keras.optimizers.Optimizer,
-    model: keras.Model | keras.layers.Layer,
-) -> Iterator[Update]:
-    # The model's own optimizer may train only some of its layers. One that fits
-    # none of them trains other weights, and is left alone.
-    for layer in walk(model):
-        clone = type(optimizer).from_config(optimizer.get_config())
-        clone.build(layer.trainable_variables)
-        pairs = list(zip(optimizer.variables, clone.variables, strict=False))
-        if len(clone.variables) == len(optimizer.variables) and all(
-            one.shape == other.shape for one, other in pairs
-        ):
-            for variable, new in pairs:
-                if variable is not optimizer.learning_rate:
-                    yield variable, known_values(new)
-            return
+) -> list[keras.Variable]:
+    """Lists the learning rates of an optimizer and of those that it wraps."""
+    rates = (getattr(each, "learning_rate", None) for each in _nest(optimizer))
+    return [rate for rate in rates if isinstance(rate, keras.Variable)]
+
+
+def _new_state(optimizer: keras.optimizers.Optimizer) -> Iterator[Update]:
+    clone = type(optimizer).from_config(optimizer.get_config())
+    clone.build(_trained_by(optimizer))
+    old, new = optimizer.variables, clone.variables
+    shapes, new_shapes = ([tuple(v.shape) for v in each] for each in (old, new))
+    if shapes != new_shapes:
+        raise ValueError(
+            "An optimizer of `model` must have the same variables when it is "
+            "re-created from its config and built for the same weights. "
+            f"Received: optimizer {optimizer.name!r} of type "
+            f"{type(optimizer).__name__} with variables of the shapes "
+            f"{shapes}, which has {new_shapes} when re-created"
+        )
+    rates = set(map(id, learning_rates_of(optimizer)))
+    for variable, value in zip(old, new, strict=True):
+        if id(variable) not in rates:
+            yield variable, known_values(value)
+
+
+def _trained_by(
+    optimizer: keras.optimizers.Optimizer,
+) -> list[keras.Variable]:
+    """Lists the weights that an optimizer was built for, in their order.
+
+    They need not be all that train in a layer now: it may have been built for
+    layers of several models, or before one was frozen.
+    """
+    own = set(map(id, optimizer.variables))
+    held = instances_in(vars(optimizer).values(), keras.Variable)
+    return list({id(v): v for v in held if id(v) not in own}.values())
+
+
+def _nest(
+    optimizer: keras.optimizers.Optimizer,
+) -> Iterator[keras.optimizers.Optimizer]:
+    """Yields an optimizer and those that it wraps."""
+    yield optimizer
+    for inner in instances_in(
+        vars(optimizer).values(), keras.optimizers.Optimizer
+    ):
+        yield from _nest(inner)

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_parewire.models.optimizers import optimizers_of
+from keras_parewire.models.optimizers import learning_rates_of, optimizers_of
 from keras_parewire.models.weights import instances_in, walk
 
 # Attributes in which Keras notes what a model does. These two matter later, and
@@ -27,13 +27,13 @@ def kept_variables(model: Any) -> list[Any]:
     """Lists the variables that a run may change and that nothing draws anew.
 
     They are the states of random and stateful layers, and the learning rates
-    and counters of optimizers.
+    of optimizers.
     """
     variables = [*model.variables]
     for layer in walk(model):
         variables += instances_in(vars(layer).values(), keras.Variable)
     for optimizer in optimizers_of(model):
-        variables += [v for v in optimizer.variables if not len(v.shape)]
+        variables += learning_rates_of(optimizer)
     weights = {id(variable) for variable in model.weights}
     by_id = {id(variable): variable for variable in variables}
     return [v for key, v in by_id.items() if key not in weights]

@@ -77,13 +77,55 @@ def test_training_starts_from_the_new_weights(optimizer, change):
         )
 
 
-def test_an_optimizer_of_other_weights_stays():
+def by_layer():
+    optimizers = keras.optimizers.OptimizerMap(keras.optimizers.Adam(0.1))
+    optimizers[".*last.*"] = keras.optimizers.SGD(0.1, momentum=0.9)
+    return keras.optimizers.MultiOptimizer(optimizers)
+
+
+@pytest.mark.parametrize(
+    "make_optimizer",
+    [
+        keras.optimizers.ScheduleFreeAdamW,
+        by_layer,
+        lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()),
+        lambda: keras.optimizers.Adagrad(gradient_accumulation_steps=2),
+    ],
+)
+@pytest.mark.parametrize("freeze", [False, True])
+def test_optimizers_of_any_weights_become_new(make_optimizer, freeze):
+    """Of those of two layers out of four, in another order, one frozen."""
     model = make_model()
-    model.optimizer.build(model.trainable_variables[:3])
-    before = [as_array(v).copy() for v in model.optimizer.variables]
+    weights = [*model.layers[3].weights, *model.layers[2].weights]
+    model.other = optimizer = make_optimizer()
+    optimizer.build(weights)
+    for variable in optimizer.variables:
+        if variable.name != "learning_rate":
+            variable.assign(variable + 1)
+    model.layers[2].trainable = not freeze
     reinitialize(model, seed=1)
-    for old, new in zip(before, model.optimizer.variables, strict=True):
-        assert_same(old, as_array(new))
+    new = make_optimizer()
+    new.build(weights)
+    for one, other in zip(optimizer.variables, new.variables, strict=True):
+        assert_same(as_array(one), as_array(other))
+
+
+class Fewer(keras.optimizers.SGD):
+    """Has fewer variables when it is made from its config."""
+
+    def get_config(self):
+        return {**super().get_config(), "momentum": 0.0}
+
+
+def test_an_optimizer_that_cannot_be_made_again():
+    model = make_model()
+    model.other = Fewer(momentum=0.9)
+    model.other.build(model.trainable_variables[:1])
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"Received: optimizer 'fewer'"):
+        reinitialize(model, seed=1)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        assert_same(one, other)
 
 
 def test_the_learning_rate_stays():
