@@ -44,12 +44,15 @@ class BaseConfig(dict[str, Any]):
         self.base, self.unseeded = base, unseeded
 
 
-def resolve_base(base: Any, seed: Seed) -> tuple[Base, bool]:
+def resolve_base(
+    base: Any, seed: Seed, name: str = "base"
+) -> tuple[Base, bool]:
     """Returns the base as a callable, and whether it was given unseeded.
 
     A base that is made here from a name, a class or a config gets the `seed`,
     if there is one. Unseeded, it would draw a seed from Python's global random
-    state, which a seeded base does not do without this package either.
+    state, which a seeded base does not do without this package either. Errors
+    call the argument by its `name`.
     """
     if isinstance(base, BaseConfig):
         if base.unseeded:
@@ -63,24 +66,24 @@ def resolve_base(base: Any, seed: Seed) -> tuple[Base, bool]:
         base, np.ndarray | np.generic | keras.Variable
     ):
         raise TypeError(
-            "`base` must be an initializer. To rewire values that exist, call "
-            "`keras_parewire.rewire(values)`, and assign the result or pass it "
-            f"in a `Constant`. Received: base={type(base).__name__} of shape "
-            f"{tuple(base.shape)}"
+            f"`{name}` must be an initializer. To rewire values that exist, "
+            "call `keras_parewire.rewire(values)`, and assign the result or "
+            f"pass it in a `Constant`. Received: {name}={type(base).__name__} "
+            f"of shape {tuple(base.shape)}"
         )
     try:
         made = _make_base(base, seed)
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(
-            "`base` must be something that `keras.initializers.get` can "
+            f"`{name}` must be something that `keras.initializers.get` can "
             "interpret. A function or a class that a saved model names must be "
             "registered with `keras.saving.register_keras_serializable`. "
-            f"Received: base={base!r}"
+            f"Received: {name}={base!r}"
         ) from error
     if not _is_initializer(made):
         raise ValueError(
-            "`base` must be an initializer: callable with a shape and a dtype. "
-            f"Received: base={base!r}"
+            f"`{name}` must be an initializer: callable with a shape and a "
+            f"dtype. Received: {name}={base!r}"
         )
     seeded_here = (
         seed is not None
@@ -109,11 +112,12 @@ def draw_from_base(
     """Draws a kernel and checks what Keras does not check."""
     if dtype is not None and _is_standard(dtype):
         check_float(dtype)
-    drawn = as_tensor(base(shape, dtype=dtype), "base(shape)")
+    drawn = as_tensor(base(shape, dtype=dtype), "initializer(shape)")
     if tuple(drawn.shape) != tuple(shape):
         raise ValueError(
-            "`base` must return a tensor of the kernel's shape. Received: "
-            f"a tensor of shape {tuple(drawn.shape)} for shape={shape}"
+            "An initializer must return a tensor of the kernel's shape. "
+            f"Received: initializer={base!r}, which returns a tensor of shape "
+            f"{tuple(drawn.shape)} for shape={shape}"
         )
     check_float(drawn.dtype)
     return drawn

@@ -59,6 +59,13 @@ def classify_weights(
             if skipped is None:
                 view = _view(weight, axes)
         classified.append(ClassifiedWeight(weight, selected, view, skipped))
+    if not any(item.selected for item in classified):
+        owners = {type(weight.layer).__name__ for weight in weights}
+        raise ValueError(
+            "`layers` must select layers that have weights. Received: "
+            f"layers={layers!r}, which selects none of the layers that own "
+            f"some, of type {', '.join(sorted(owners))}"
+        )
     return classified
 
 

@@ -73,12 +73,13 @@ def rewire_model(
             see `PARewired`. Defaults to 1, the paper's rule.
         layers: Which layers to rewire. None for all; or a function that takes
             the layer that owns a kernel (in an attention layer, one of its
-            `EinsumDense` projections) and returns whether to rewire it; or a
-            list of layers and strings. A string is the name of a layer or the
-            path of a weight, or a regular expression that matches a whole name
-            or path, such as `"block.*_conv"`. A layer includes all layers
-            inside it. Embeddings and depthwise kernels are rewired only if
-            their own layer is in the list, as an object or by its exact name.
+            `EinsumDense` projections; in a recurrent layer, its cell) and
+            returns whether to rewire it; or a list of layers and strings. A
+            string is the name of a layer or the path of a weight, or a regular
+            expression that matches a whole name or path, such as
+            `"block.*_conv"`. A layer includes all layers inside it. Embeddings
+            and depthwise kernels are rewired only if their own layer is in the
+            list, as an object or by its exact name.
         seed: An integer, a `keras.random.SeedGenerator`, or None for a random
             one. It seeds all kernels, each with its own random stream. The
             stream depends on the name of the kernel's layer and not on the
@@ -94,8 +95,8 @@ def rewire_model(
 
     Raises:
         ValueError: If the model has not been built, has no values or has been
-            trained by one of its optimizers, a kernel holds NaN or infinite
-            weights, or an argument is out of range.
+            trained by one of its optimizers, `layers` selects nothing, a kernel
+            holds NaN or infinite weights, or an argument is out of range.
         TypeError: If an argument is of the wrong type.
 
     Warns:

@@ -54,7 +54,8 @@ def reinitialize(
 
     All weights change in place, as if the model had just been built: kernels,
     biases, normalization statistics and all others, each drawn by its own
-    initializer. With `kernel_initializer`, it draws the kernels instead.
+    initializer, also those that are frozen or pretrained. With
+    `kernel_initializer`, it draws the kernels instead.
 
     Compiled functions stay compiled and see the new weights at once. The
     model's optimizers lose their state (step count and slots, but not the
@@ -98,9 +99,10 @@ def reinitialize(
         otherwise.
 
     Raises:
-        ValueError: If the model has not been built or has no values, a layer is
-            quantized, or neither a layer nor any layer that holds it can be
-            re-created from its config.
+        ValueError: If the model has not been built or has no values, `layers`
+            selects nothing, a layer is quantized or a PyTorch module, or
+            neither a layer nor any layer that holds it can be re-created from
+            its config, or an optimizer cannot.
         TypeError: If an argument is of the wrong type.
 
     Warns:
@@ -109,7 +111,9 @@ def reinitialize(
     """
     seed = check_seed(seed)
     if kernel_initializer is not None:
-        kernel_initializer, _ = resolve_base(kernel_initializer, 0)
+        kernel_initializer, _ = resolve_base(
+            kernel_initializer, 0, "kernel_initializer"
+        )
     classified = classify_weights(model, layers)
     if kernel_initializer is not None:
         warn_if_unknown(classified, stacklevel=2)
@@ -120,10 +124,14 @@ def reinitialize(
     new: dict[int, np.ndarray] = {}
     for owned in by_owner.values():
         first = owned[0].weight
-        chosen = [item for item in owned if _is_drawn(item)]
+        chosen = [
+            item
+            for item in owned
+            if item.selected and not item.weight.is_measured
+        ]
         if not chosen:
             continue
-        _check_not_quantized(first.layer)
+        _check_drawable(first.layer)
         layer_seed = first.seed(number, Stream.REINITIALIZATION)
         recreated = recreate(first.chain, layer_seed)
         for item in chosen:
@@ -153,12 +161,6 @@ def reinitialize(
     state = new_state(model, keep_trained=layers is not None)
     assign_all(itertools.chain(updates, state))
     return report
-
-
-def _is_drawn(item: ClassifiedWeight) -> bool:
-    # `adapt` measures what does not train, and nothing has drawn that.
-    measured = callable(getattr(item.weight.layer, "adapt", None))
-    return item.selected and (item.weight.variable.trainable or not measured)
 
 
 def _draw(
@@ -199,7 +201,13 @@ def _row(item: ClassifiedWeight, new: dict[int, np.ndarray]) -> ReportRow:
     )
 
 
-def _check_not_quantized(layer: keras.layers.Layer) -> None:
+def _check_drawable(layer: keras.layers.Layer) -> None:
+    if isinstance(layer, keras.layers.TorchModuleWrapper):
+        raise ValueError(
+            "To be reinitialized, a layer must have an initializer for its "
+            "weights; those of a PyTorch module are copied from it. "
+            f"Received: layer {layer.name!r} of type {type(layer).__name__}"
+        )
     mode = getattr(layer, "quantization_mode", None)
     if mode is not None:
         raise ValueError(

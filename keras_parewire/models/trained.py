@@ -17,13 +17,31 @@ def warn_if_trained(
     classified: list[ClassifiedWeight], stacklevel: int
 ) -> None:
     """Warns if weights that start from a constant differ from it."""
+    changed = changed_weights(classified)
+    if changed:
+        warnings.warn(
+            f"The weights of `model` seem to have been trained: {len(changed)} "
+            "of its biases and normalization weights, such as "
+            f"{changed[0]!r}, differ from their initial values. Rewiring keeps "
+            "the values of the kernels but undoes what they have learned.",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def changed_weights(classified: list[ClassifiedWeight]) -> list[str]:
+    """Lists the paths of weights that differ from a constant start."""
     kernels = {id(i.weight.layer) for i in classified if i.view is not None}
     recreated: dict[int, dict[int, NewWeight]] = {}
     changed = []
     for item in classified:
         weight, layer = item.weight, item.weight.layer
         quantized = getattr(layer, "quantization_mode", None)
-        if not item.selected or item.view is not None or quantized:
+        if (
+            not item.selected
+            or item.view is not None
+            or quantized
+            or weight.is_measured
+        ):
             continue
         initializer = _initializer(weight)
         if initializer is not None:
@@ -37,14 +55,7 @@ def warn_if_trained(
             continue
         if start is not None and not np.array_equal(start, weight.values()):
             changed.append(weight.variable.path)
-    if changed:
-        warnings.warn(
-            f"The weights of `model` seem to have been trained: {len(changed)} "
-            "of its biases and normalization weights, such as "
-            f"{changed[0]!r}, differ from their initial values. Rewiring keeps "
-            "the values of the kernels but undoes what they have learned.",
-            stacklevel=stacklevel + 1,
-        )
+    return changed
 
 
 def _initializer(weight: OwnedWeight) -> Any:

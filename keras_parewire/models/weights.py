@@ -74,6 +74,12 @@ class OwnedWeight(NamedTuple):
             "float8" in self.dtype
         )
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether the layer's `adapt` measures it, so that nothing draws it."""
+        measures = callable(getattr(self.layer, "adapt", None))
+        return measures and not self.variable.trainable
+
     def seed(self, seed: int, purpose: Stream) -> int:
         """The weight's own seed for one purpose, from the model's seed."""
         return derive_seed(seed, *self.stream, purpose)

@@ -347,6 +347,20 @@ def test_a_seed_that_a_layer_requires():
     assert not np.array_equal(as_array(model.weights[0]), given)
 
 
+@pytest.mark.backend("torch")
+def test_a_pytorch_module_is_an_error():
+    import torch
+
+    module = keras.layers.TorchModuleWrapper(torch.nn.Linear(8, 4))
+    model = keras.Sequential([module, layers.Dense(4)])
+    model(X)
+    before = values(model)
+    with pytest.raises(ValueError, match="of type TorchModuleWrapper"):
+        reinitialize(model)
+    assert_unchanged(model, before)
+    reinitialize(model, layers=[model.layers[1]])
+
+
 @pytest.mark.parametrize("mode", ["int8", "float8"])
 def test_quantized_layers_are_an_error(mode):
     model = dense_model()
@@ -437,6 +451,7 @@ def test_what_was_measured_is_kept():
     model = keras.Sequential([keras.Input((8,)), measured, layers.Dense(4)])
     before = values(model)
     reinitialize(model)
+    rewire_model(model)  # It does not take them for trained.
     for variable in measured.weights:
         assert_same(as_array(variable), before[id(variable)])
 
@@ -781,7 +796,7 @@ def test_chosen_kernels_only():
 @pytest.mark.parametrize(
     ("initializer", "error", "text"),
     [
-        ("orthogonall", ValueError, "base='orthogonall'"),
+        ("orthogonall", ValueError, "kernel_initializer='orthogonall'"),
         (lambda shape, dtype: np.ones(3), ValueError, "of the kernel's shape"),
         (lambda shape, dtype: np.full(shape, np.nan), ValueError, "NaN"),
     ],

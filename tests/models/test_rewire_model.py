@@ -382,6 +382,11 @@ def test_remarks_on_kernels_that_hardly_change():
             r"Nothing matches 'hed'; the layers are \['dense",
         ),
         ({"layers": [layers.Dense(1)]}, ValueError, "Nothing matches <Dense"),
+        (
+            {"layers": lambda layer: False},
+            ValueError,
+            "selects none of the layers that own some, of type .*Dense",
+        ),
         ({"layers": [3]}, TypeError, r"patterns .* layers=\[3\]"),
         ({"layers": []}, TypeError, r"layers=\[\]"),
         ({"layers": 3}, TypeError, "layers=3"),
