@@ -51,6 +51,15 @@ def check_arms(arms: Any) -> dict[str, Arm]:
     return dict(arms)
 
 
+def call_problem(function: Any, *args: Any, **kwargs: Any) -> str:
+    """Says why a function cannot be called so; empty if it can."""
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return ""
+
+
 def initialize(model: Any, arm: Arm, seed: int) -> None:
     """Draws new weights for a model and applies an arm to them."""
     reinitialize(model, seed=seed)
@@ -131,14 +140,13 @@ def _check_arm(name: str, arm: Any) -> None:
             f"seed=seed)`, such as `{example}`. Received: the arm {name!r}="
             f"{arm!r} of type {type(arm).__name__}"
         )
-    try:
-        inspect.signature(arm).bind(None, seed=0)
-    except (TypeError, ValueError) as error:
+    problem = call_problem(arm, None, seed=0)
+    if problem:
         raise TypeError(
             "An arm must be a function that is called as `arm(model, "
             f"seed=seed)`. Received: the arm {name!r}={arm!r}, for which "
-            f"{error}"
-        ) from error
+            f"{problem}"
+        )
     if isinstance(arm, functools.partial) and "seed" in arm.keywords:
         raise ValueError(
             "An arm must take the seed of each run. Received: the arm "

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -19,6 +19,18 @@ _BATCHES = 10
 _ROUNDING = 1e-3
 
 
+class _Run(NamedTuple):
+    """What one run showed.
+
+    Attributes:
+        numbers: What `train` returned.
+        losses: The losses of the first batches, if it called `fit`.
+    """
+
+    numbers: dict[str, float]
+    losses: list[float]
+
+
 def check_repeatability(
     make_model: Callable[[], Any],
     train: Callable[..., Any],
@@ -26,32 +38,28 @@ def check_repeatability(
     together: bool,
 ) -> str:
     """Trains one seed twice; see `Study.check`."""
-    runs: list[list[float]] = []
-
-    def watched(model: Any, *arguments: Any) -> Any:
-        runs.append([])
-        with _watched_fits(model, runs[-1]):
-            return train(model, *arguments)
-
-    arms = {"one": arm, "other": arm}
-    runner = Runner(make_model, watched, arms, together)
-    numbers, losses = [], []
-    for name in ("one", "other"):
-        outcome = runner.run(name, SEED)
-        if outcome.metrics is None:
-            raise RuntimeError(
-                "`train` must finish and return finite numbers. Received: "
-                f"seed={SEED}, for which it raised or returned {outcome.error}"
-            )
-        numbers.append(outcome.metrics)
-        losses.append(runs[-1])  # A first run that begins again has two.
-    if numbers[0] == numbers[1] and losses[0] == losses[1]:
+    one, other = _two_runs(make_model, train, arm, together)
+    if one == other:
         return (
             f"Training is repeatable here: two runs of seed {SEED}, the first "
             "with a new model and the second with the one that it left, gave "
-            f"the same {' and '.join(numbers[0])} to the last bit."
+            f"the same {' and '.join(one.numbers)} to the last bit."
         )
-    share = _largest_share(*losses)
+    ends = ", ".join(
+        f"{name} by {abs(number - other.numbers[name]):.2g}"
+        for name, number in one.numbers.items()
+    )
+    # Noise would not come twice.
+    if _two_runs(make_model, train, arm, together) == (one, other):
+        raise ValueError(
+            "A run must not depend on those before it: whatever training "
+            "changes besides the model and its optimizers, such as a "
+            "generator, a pipeline or an optimizer that is not an attribute "
+            "of the model, must be made within `train`. Received: two runs of "
+            f"seed {SEED}, of which the second ends with other numbers "
+            f"({ends}) than the first, and does so again with a new model"
+        )
+    share = _largest_share(one.losses, other.losses)
     if share > _ROUNDING:
         raise ValueError(
             "Runs of one seed must see the same data in the same order, and "
@@ -61,13 +69,39 @@ def check_repeatability(
             f"weights, whose losses differ by {share:.0%} within the first "
             f"{_BATCHES} batches"
         )
-    return _unequal(numbers[0], numbers[1], bool(losses[0]))
+    return _unequal(ends, bool(one.losses))
 
 
-def _unequal(
-    one: Mapping[str, float], other: Mapping[str, float], compared: bool
-) -> str:
-    ends = ", ".join(f"{k} by {abs(one[k] - other[k]):.2g}" for k in one)
+def _two_runs(
+    make_model: Callable[[], Any],
+    train: Callable[..., Any],
+    arm: Arm,
+    together: bool,
+) -> tuple[_Run, ...]:
+    """Trains a new model, and then the one that this left."""
+    losses: list[list[float]] = []
+
+    def watched(model: Any, *arguments: Any) -> Any:
+        losses.append([])
+        with _watched_fits(model, losses[-1]):
+            return train(model, *arguments)
+
+    arms = {"one": arm, "other": arm}
+    runner = Runner(make_model, watched, arms, together)
+    runs = []
+    for name in arms:
+        outcome = runner.run(name, SEED)
+        if outcome.metrics is None:
+            raise RuntimeError(
+                "`train` must finish and return finite numbers. Received: "
+                f"seed={SEED}, for which it raised or returned {outcome.error}"
+            )
+        # A first run that begins again has two lists.
+        runs.append(_Run(outcome.metrics, losses[-1]))
+    return tuple(runs)
+
+
+def _unequal(ends: str, compared: bool) -> str:
     text = (
         "Training is not repeatable here to the last bit: two runs of seed "
         f"{SEED} from the same weights end with different numbers ({ends}). "
@@ -75,18 +109,19 @@ def _unequal(
     if compared:
         text += (
             f"In their first {_BATCHES} batches the losses are the same but "
-            "for rounding, so the data are in the same order. "
+            "for rounding, so the data are in the same order. Many kernels of "
+            "GPUs add numbers in an order that varies. "
         )
     else:
         text += (
             "`train` calls no `fit`, so it cannot be seen whether the data are "
             "in the same order: make whatever draws within `train`, from its "
-            "seed. "
+            "seed. If they are, kernels of a GPU that add numbers in a varying "
+            "order may be the cause. "
         )
     return text + (
-        "Many kernels of GPUs add numbers in an order that varies. Equal arms "
-        "then differ by as much, at random: verdicts stay valid, but take more "
-        "seeds."
+        "Equal arms then differ by as much, at random: verdicts stay valid, "
+        "but take more seeds."
     )
 
 

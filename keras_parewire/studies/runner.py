@@ -15,7 +15,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_parewire.models.kernels import classify_weights
 from keras_parewire.models.optimizers import new_state
+from keras_parewire.models.trained import changed_weights
 from keras_parewire.models.weights import assign_all, check_model, walk
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.studies.arms import Arm, initialize
@@ -77,6 +79,7 @@ class Runner:
         self._together = together
         self._warned = self._used = False
         self._build()
+        _warn_if_pretrained(self.model)
         self.environment: dict[str, str] = find_environment(self.model)
 
     def _build(self) -> None:
@@ -114,7 +117,8 @@ class Runner:
         for attempt in itertools.count():
             weights, rebuilt = [], False
             for arm, seed in runs:
-                rebuilt |= self._restore(arm, seed)
+                # What a run changed that was stopped is no fault of `train`.
+                rebuilt |= self._restore(arm, seed, silent=attempt > 0)
                 if self._together:
                     weights.append(self.model.get_weights())
             if attempt and rebuilt:
@@ -162,7 +166,7 @@ class Runner:
             )
         return outcomes
 
-    def _restore(self, arm: str, seed: int) -> bool:
+    def _restore(self, arm: str, seed: int, silent: bool) -> bool:
         """Makes the model as it was made, but for the weights.
 
         Returns whether it had to be made again: what else has changed may be
@@ -176,7 +180,7 @@ class Runner:
             self.model.reset_metrics()
             changed = differing(self._attributes, attributes(self.model))
         if changed:
-            if not self._warned:
+            if not self._warned and not silent:
                 self._warned = True
                 warnings.warn(
                     "Training must not change the model besides its weights, "
@@ -196,6 +200,25 @@ class Runner:
         assign_all(itertools.chain(self._state, new_state(self.model)))
         keras.utils.set_random_seed(training_seed)
         return bool(changed)
+
+
+def _warn_if_pretrained(model: keras.Model) -> None:
+    classified = classify_weights(model)
+    kept = [
+        item.weight.variable.path
+        for item in classified
+        if not item.weight.layer.trainable and len(item.weight.shape) > 1
+    ]
+    kept += changed_weights(classified)
+    if kept:
+        warnings.warn(
+            "Each run draws all weights by their initializers, also those "
+            "that are frozen or differ from their initial values. If they are "
+            "pretrained, load them in `train`. Received: "
+            f"model={model.name!r} with {len(kept)} such weights, among them "
+            f"{kept[0]!r}",
+            stacklevel=2,
+        )
 
 
 class _Stopped(BaseException):

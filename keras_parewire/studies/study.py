@@ -13,7 +13,12 @@ from typing import Any
 import keras
 
 from keras_parewire.rewiring.validation import as_integer
-from keras_parewire.studies.arms import Arm, check_arms, describe
+from keras_parewire.studies.arms import (
+    Arm,
+    call_problem,
+    check_arms,
+    describe,
+)
 from keras_parewire.studies.files import write_whole
 from keras_parewire.studies.repeatability import check_repeatability
 from keras_parewire.studies.rows import Row, Rows
@@ -37,7 +42,8 @@ class Study:
     model's own initializers (`reinitialize` with this seed), and training draws
     the same random numbers, so the arms differ in nothing else. A run depends
     only on its arm and its seed, not on earlier runs: its result is the same in
-    any order, in any process and on any machine of the same kind.
+    any order, in any process and on any machine of the same kind. Weights that
+    `make_model` loads are lost: load pretrained ones in `train`.
 
     Each run adds a file to the folder `path`. If the study is interrupted, the
     same call of `run` resumes it with the missing runs. A run whose
@@ -117,17 +123,25 @@ class Study:
         metric: str | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        for name, function in (("make_model", make_model), ("train", train)):
-            if not callable(function):
-                raise TypeError(
-                    f"`{name}` must be a function. "
-                    f"Received: {name}={function!r}"
-                )
         if together is not None and (as_integer(together) or 0) < 1:
             raise ValueError(
                 "`together` must be None or an integer, 1 or more. "
                 f"Received: together={together!r}"
             )
+        takes = ["model", "seed"]
+        if together is not None:
+            takes = ["model", "seeds", "weights"]
+        for name, function, arguments in (
+            ("make_model", make_model, []),
+            ("train", train, takes),
+        ):
+            problem = call_problem(function, *arguments)
+            if problem:
+                raise TypeError(
+                    f"`{name}` must be a function that is called as "
+                    f"`{name}({', '.join(arguments)})`. "
+                    f"Received: {name}={function!r}, for which {problem}"
+                )
         if metric is not None and not isinstance(metric, str):
             raise TypeError(
                 "`metric` must be the name of a number that `train` returns, "
@@ -151,9 +165,11 @@ class Study:
 
         Trains the model twice from the weights of the first arm for the seed 0,
         and writes no rows: the first run is that of a new model, as in a
-        process that has not trained before, and the other one follows it. What
-        both have in common is not seen, such as data whose order `train` draws
-        in its first call and then keeps: make all of it in each call.
+        process that has not trained before, and the other one follows it. If
+        they differ, it does the same with another new model, to tell noise from
+        what the first run left. What both have in common is not seen, such as
+        data whose order `train` draws in its first call and then keeps: make
+        all of it in each call.
 
         Returns:
             A text that says whether both runs gave the same numbers and, if
@@ -161,9 +177,10 @@ class Study:
             order are no error.
 
         Raises:
-            ValueError: If the losses of the first batches differ by more than
-                rounding: the runs saw other data, or the same in another order,
-                or drew other random numbers.
+            ValueError: If the second run depends on the first, or the losses of
+                the first batches differ by more than rounding: the runs saw
+                other data, or the same in another order, or drew other random
+                numbers.
             RuntimeError: If `train` fails.
         """
         first = next(iter(self.arms.values()))
@@ -237,7 +254,9 @@ class Study:
             ConnectionError: If there is no Ray cluster at the address.
 
         Warns:
-            UserWarning: If runs have failed.
+            UserWarning: If runs have failed, in this call or an earlier one, or
+                if weights of the model are frozen or seem to be pretrained,
+                which are drawn anew too.
         """
         every = check_seeds(seeds)
         part, parts = (0, 1) if shard is None else _check_shard(shard)
@@ -274,10 +293,9 @@ class Study:
                 f"Received: on_run={on_run!r}"
             )
         done = self._rows.runs()
-        for seed in numbers:
-            for arm in self.arms:
-                if (arm, seed) in done:
-                    self._rows.read(arm, seed)  # It must count.
+        wanted = [(arm, seed) for seed in numbers for arm in self.arms]
+        # Those of earlier calls too: they are not made again.
+        rows = [self._rows.read(*run) for run in wanted if run in done]
 
         def missing() -> Iterator[tuple[int, list[str]]]:
             """Yields the seeds that need a run, with their missing arms."""
@@ -293,25 +311,21 @@ class Study:
         tasks = missing()
         first = next(tasks, None)
         if first is None:
+            self._warn_if_failed(rows)
             return
         # Before the bar, which would count building as part of the first run.
         runner = self._built_runner() if ray is False else None
         # The most there can be.
-        absent = {(a, s) for s in numbers for a in self.arms} - done
-        total = len(absent)
+        total = len(set(wanted) - done)
         bar = keras.utils.Progbar(total, unit_name="run") if verbose else None
 
-        failed: list[str] = []
-        made = 0
+        earlier = len(rows)
 
         def record(arm: str, seed: int, outcome: Outcome) -> None:
-            nonlocal made
             row = self._record(arm, seed, outcome)
+            rows.append(row)
             if on_run is not None:
                 on_run(_flat(row, self._metrics or ()))
-            made += 1
-            if outcome.error is not None:
-                failed.append(f"{arm!r}, seed {seed}, {outcome.error}")
             if bar is not None:
                 bar.add(1)
 
@@ -340,15 +354,10 @@ class Study:
                 address=ray if isinstance(ray, str) else None,
                 resources=resources,
             )
+        made = len(rows) - earlier
         if bar is not None and made < total:  # All others are decided.
             bar.update(made, finalize=True)
-        if failed:
-            warnings.warn(
-                f"{len(failed)} of {made} runs have failed, the first one "
-                f"({failed[0]}). Their rows are kept; to make a run again, "
-                f"delete its file in {str(self.path / 'runs')!r}.",
-                stacklevel=2,
-            )
+        self._warn_if_failed(rows)
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns a dict for each run, ordered by seed.
@@ -453,6 +462,18 @@ class Study:
 
         found = self.compare(margin=margin, planned=planned)
         return plot(columns(self._rows, self.arms), found, margin)
+
+    def _warn_if_failed(self, rows: list[Row]) -> None:
+        failed = [row for row in rows if row["error"] is not None]
+        if failed:
+            first = failed[0]
+            warnings.warn(
+                f"{len(failed)} of {len(rows)} runs have failed, the first one "
+                f"({first['arm']!r}, seed {first['seed']}, {first['error']}). "
+                "Their rows are kept; to make a run again, delete its file in "
+                f"{str(self.path / 'runs')!r}.",
+                stacklevel=3,
+            )
 
     def _undecided_arms(
         self, later: Collection[int], margin: float | None

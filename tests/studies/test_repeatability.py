@@ -58,7 +58,8 @@ def test_callbacks_of_the_user_are_called(check, given):
         return {"loss": float(len(ends))}
 
     assert "not repeatable" in check(train)
-    assert ends == [0, 1, 0, 1]
+    # Of a new model and then again, and both once more, since they differ.
+    assert ends == 4 * [0, 1]
 
 
 def test_rounding_is_no_error(check):
@@ -86,6 +87,23 @@ def test_training_without_fit(check):
     text = check(train)
     assert "calls no `fit`, so it cannot be seen" in text
     assert "end with different numbers (loss by " in text
+
+
+def test_what_the_first_run_leaves(check):
+    left = {}
+
+    def make():
+        model = make_model()
+        left["optimizer"] = keras.optimizers.Adam(0.1)
+        return model
+
+    def train(model, seed):
+        optimizer, bias = left["optimizer"], model.layers[0].bias
+        optimizer.apply([keras.ops.ones(bias.shape)], [bias])
+        return {"steps": float(as_array(optimizer.iterations))}
+
+    with pytest.raises(ValueError, match=r"before it.* \(steps by 1"):
+        check(train, make)
 
 
 def test_another_number_of_batches(check):

@@ -151,6 +151,28 @@ def use_both(model, seed):
     return loss + float(np.sum(as_array(model.out.weights[0])))
 
 
+def make_gan():
+    """Returns a generator and a discriminator with an optimizer of its own."""
+    judge = keras.Sequential([keras.Input((8,)), layers.Dense(1, "sigmoid")])
+    judge.compile("adam", "binary_crossentropy", run_eagerly=EAGER)
+    judge.trainable = False  # It does not train with the generator.
+    noise = keras.Input((3,))
+    model = keras.Model(noise, judge(layers.Dense(8)(noise)))
+    model.compile("adam", "binary_crossentropy", run_eagerly=EAGER)
+    model.judge = judge
+    return model
+
+
+def train_gan(model, seed):
+    generator = np.random.default_rng(seed)
+    for _ in range(3):
+        model.judge.trainable = True
+        loss = model.judge.train_on_batch(X, Y)
+        model.judge.trainable = False
+        model.train_on_batch(generator.normal(size=(64, 3)), Y)
+    return float(np.ravel(loss)[0])
+
+
 # What is made within `train`, or is a state that is put back.
 CASES = {
     "arrays": (make_model, lambda m, s: fit(m, epochs=2)),
@@ -298,6 +320,36 @@ def test_equal_arms_give_equal_rows(case):
     if case == "DataLoader" and keras.backend.backend() != "torch":
         pytest.skip("Keras takes a DataLoader on PyTorch only")
     check_runs(*CASES[case])
+
+
+def test_two_models_that_train_in_turn():
+    with pytest.warns(UserWarning, match="frozen"):  # And no other warning.
+        check_runs(make_gan, train_gan)
+
+
+def make_frozen():
+    table = layers.Embedding(
+        4, 2, weights=np.ones((4, 2)), trainable=False, name="table"
+    )
+    return keras.Sequential([keras.Input((3,)), table, layers.Dense(1)])
+
+
+def make_loaded():
+    model = make_model(layers.Dense(2), layers.BatchNormalization(name="norm"))
+    model.layers[1].moving_mean.assign([1.0, 2.0])
+    return model
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("make", "weight"),
+    [(make_frozen, "table/embeddings"), (make_loaded, "norm/moving_mean")],
+)
+def test_pretrained_weights_are_named(make, weight):
+    with pytest.warns(
+        UserWarning, match=f"load them in `train`.*with 1 such.*{weight}"
+    ):
+        Runner(make, lambda model, seed: {}, ARMS)
 
 
 @pytest.mark.slow

@@ -419,7 +419,9 @@ def test_failed_runs_are_kept_and_shown(make_study, failure):
     )
     assert f"`plain`, seed 1: {expected}" in text
     assert "Failed runs, not in the means: 2." in text
-    study.run(range(4), verbose=0)
+    # They are not made again, which is said again.
+    with pytest.warns(UserWarning, match=r"2 of 8 runs have failed, .*'plain'"):
+        study.run(range(4), verbose=0)
     assert len(study.rows()) == 8
 
 
@@ -901,7 +903,14 @@ def test_an_arm_that_rewires_nothing(make_study):
 @pytest.mark.any_backend
 @pytest.mark.parametrize(
     "changes",
-    [{"model": 1}, {"train": None}, {"config": 3}, {"config": {"a": object()}}],
+    [
+        {"model": 1},
+        {"model": lambda name: None},
+        {"train": None},
+        {"train": lambda model: {}},
+        {"config": 3},
+        {"config": {"a": object()}},
+    ],
     ids=str,
 )
 def test_wrong_arguments(make_study, changes):
