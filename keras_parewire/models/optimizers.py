@@ -68,8 +68,15 @@ def learning_rates_of(
 
 
 def _new_state(optimizer: keras.optimizers.Optimizer) -> Iterator[Update]:
-    clone = type(optimizer).from_config(optimizer.get_config())
-    clone.build(_trained_by(optimizer))
+    try:
+        clone = type(optimizer).from_config(optimizer.get_config())
+        clone.build(_trained_by(optimizer))
+    except Exception as error:
+        raise ValueError(
+            "An optimizer of `model` must be one that can be re-created from "
+            f"its config. Received: optimizer {optimizer.name!r} of type "
+            f"{type(optimizer).__name__}, which raises {error}"
+        ) from error
     old, new = optimizer.variables, clone.variables
     shapes, new_shapes = ([tuple(v.shape) for v in each] for each in (old, new))
     if shapes != new_shapes:

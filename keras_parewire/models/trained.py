@@ -58,6 +58,47 @@ def changed_weights(classified: list[ClassifiedWeight]) -> list[str]:
     return changed
 
 
+def foreign_weights(classified: list[ClassifiedWeight]) -> list[str]:
+    """Lists the paths of weights that their initializers have not drawn.
+
+    These were loaded, copied or rewired after the model was built. A weight
+    whose layer names no initializer for it may be missing.
+    """
+    paths = changed_weights(classified)
+    for item in classified:
+        weight = item.weight
+        initializer = _initializer(weight)
+        if initializer is None or weight.is_quantized or len(weight.shape) < 2:
+            continue
+        values, drawn = weight.values(), _drawn(weight, initializer)
+        if (
+            drawn is not None
+            and not _are_proportional(drawn, values)
+            # Some never draw the same again.
+            and np.array_equal(drawn, _drawn(weight, initializer))
+        ):
+            paths.append(weight.variable.path)
+    return list(dict.fromkeys(paths))
+
+
+def _drawn(weight: OwnedWeight, initializer: Any) -> np.ndarray | None:
+    """Draws a weight again; None if the initializer is for another one."""
+    try:
+        drawn = known_values(initializer(weight.shape, weight.dtype))
+    except (TypeError, ValueError):
+        return None
+    return drawn if drawn.shape == weight.shape else None
+
+
+def _are_proportional(drawn: np.ndarray, values: np.ndarray) -> bool:
+    # A layer may know a kernel's fan better than the initializer, which then
+    # scales what it draws.
+    one, other = drawn.astype(np.float64), values.astype(np.float64)
+    length = np.linalg.norm(other)
+    scale = length / max(np.linalg.norm(one), np.finfo(float).tiny)
+    return bool(np.linalg.norm(one * scale - other) <= 0.01 * length)
+
+
 def _initializer(weight: OwnedWeight) -> Any:
     """Returns the initializer that an attribute of the layer names, if any."""
     names = (f"{name}_initializer" for name in weight.names)

@@ -1,13 +1,20 @@
 """What a run may change in a model besides its weights."""
 
-from collections.abc import Mapping
+import collections
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_parewire.models.optimizers import learning_rates_of, optimizers_of
-from keras_parewire.models.weights import instances_in, walk
+from keras_parewire.models.weights import (
+    Update,
+    instances_in,
+    owned_weights,
+    walk,
+)
+from keras_parewire.rewiring.seeding import derive_seed
 
 # Attributes in which Keras notes what a model does. These two matter later, and
 # are put back.
@@ -23,20 +30,43 @@ _NOTES = (
 )
 
 
+# Values that are equal if they are the same.
+_PLAIN = (bool, int, float, str, bytes)
+
+
 def kept_variables(model: Any) -> list[Any]:
     """Lists the variables that a run may change and that nothing draws anew.
 
-    They are the states of random and stateful layers, and the learning rates
-    of optimizers.
+    They are the states of stateful layers, what `adapt` measures, and the
+    learning rates of optimizers.
     """
     variables = [*model.variables]
     for layer in walk(model):
         variables += instances_in(vars(layer).values(), keras.Variable)
     for optimizer in optimizers_of(model):
         variables += learning_rates_of(optimizer)
-    weights = {id(variable) for variable in model.weights}
+    drawn = {
+        id(weight.variable)
+        for weight in owned_weights(model)
+        if not weight.is_measured
+    }
     by_id = {id(variable): variable for variable in variables}
-    return [v for key, v in by_id.items() if key not in weights]
+    return [v for key, v in by_id.items() if key not in drawn]
+
+
+def random_states(model: Any, seed: int) -> Iterator[Update]:
+    """Yields the updates that seed a model's random layers, such as dropout."""
+    generators = {
+        id(generator): generator
+        for layer in walk(model)
+        for generator in instances_in(
+            vars(layer).values(), keras.random.SeedGenerator
+        )
+    }
+    for number, generator in enumerate(generators.values()):
+        # All backends have this range, if not the same type.
+        start = derive_seed(seed, number) % 2**31
+        yield generator.state, np.array([start, 0])
 
 
 def modes(model: Any) -> list[tuple[Any, dict[str, Any]]]:
@@ -65,15 +95,32 @@ def attributes(model: Any) -> dict[tuple[int, str], Any]:
     return found
 
 
+def put_back(model: Any, before: Mapping[tuple[int, str], Any]) -> None:
+    """Puts attributes back that are plain values, such as `trainable`.
+
+    Compiled functions may contain others by now. So this is only for a run that
+    was stopped before it compiled any.
+    """
+    for layer in walk(model):
+        for name, value in {
+            **vars(layer),
+            "trainable": layer.trainable,
+        }.items():
+            start = before.get((id(layer), f"{layer.name}.{name}"), value)
+            # What tells of others whether they have changed is another type.
+            if type(start) is type(value) in _PLAIN and start != value:
+                setattr(layer, name, start)
+
+
 def differing(
     before: Mapping[tuple[int, str], Any], after: Mapping[tuple[int, str], Any]
 ) -> list[str]:
     """Lists the names of the attributes that are not the same."""
-    missing = object()
+    # Code finds False where an attribute is missing, as by `getattr`.
     return [
         key[1]
         for key in {**before, **after}
-        if not _is_same(before.get(key, missing), after.get(key, missing))
+        if not _is_same(before.get(key, False), after.get(key, False))
     ]
 
 
@@ -81,8 +128,10 @@ def _content(value: Any) -> Any:
     """Returns what tells whether a value has been changed in place."""
     if isinstance(value, Mapping):
         return (*value.keys(), *value.values())
-    if isinstance(value, list | tuple | set):
+    if isinstance(value, list | tuple | set | collections.deque):
         return tuple(value)
+    if isinstance(value, np.ndarray):
+        return value.tobytes()
     if isinstance(value, np.random.Generator):
         return str(value.bit_generator.state)
     return value
@@ -95,4 +144,4 @@ def _is_same(one: Any, other: Any) -> bool:
         return False
     if isinstance(one, tuple):
         return len(one) == len(other) and all(map(_is_same, one, other))
-    return isinstance(one, bool | int | float | str) and bool(one == other)
+    return type(one) in _PLAIN and bool(one == other)

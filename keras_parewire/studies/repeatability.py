@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import keras
 from keras_parewire.studies.arms import Arm
 from keras_parewire.studies.runner import Runner
 
-SEED = 0
+SEED, OTHER_SEED = 0, 1
 # How many of the first batches are compared.
 _BATCHES = 10
 # By what share losses of these batches may differ for rounding, even in half
@@ -25,10 +26,12 @@ class _Run(NamedTuple):
     Attributes:
         numbers: What `train` returned.
         losses: The losses of the first batches, if it called `fit`.
+        weights: A digest of the weights that it ended with.
     """
 
     numbers: dict[str, float]
     losses: list[float]
+    weights: str
 
 
 def check_repeatability(
@@ -37,29 +40,43 @@ def check_repeatability(
     arm: Arm,
     together: bool,
 ) -> str:
-    """Trains one seed twice; see `Study.check`."""
-    one, other = _two_runs(make_model, train, arm, together)
-    if one == other:
+    """Trains one seed as the first run and as a later one; see `Study.check`.
+
+    Another seed comes before the later one: what the backend traced or the
+    program drew for good in its first run would be the same for the same seed.
+    """
+
+    def pair() -> tuple[_Run, _Run]:
+        first, later = (
+            _last_of(seeds, make_model, train, arm, together)
+            for seeds in ([SEED], [OTHER_SEED, SEED])
+        )
+        return first, later
+
+    first, later = pair()
+    if first == later:
         return (
-            f"Training is repeatable here: two runs of seed {SEED}, the first "
-            "with a new model and the second with the one that it left, gave "
-            f"the same {' and '.join(one.numbers)} to the last bit."
+            f"Training is repeatable here: two runs of seed {SEED}, one with a "
+            f"new model and one after a run of seed {OTHER_SEED}, gave the "
+            f"same {' and '.join(first.numbers)} and weights, to the last bit."
         )
     ends = ", ".join(
-        f"{name} by {abs(number - other.numbers[name]):.2g}"
-        for name, number in one.numbers.items()
+        f"{name} by {abs(number - later.numbers[name]):.2g}"
+        for name, number in first.numbers.items()
     )
-    # Noise would not come twice.
-    if _two_runs(make_model, train, arm, together) == (one, other):
+    again = pair()
+    # Noise would not come twice, nor end.
+    if again == (first, later) or again[0] == again[1]:
         raise ValueError(
-            "A run must not depend on those before it: whatever training "
-            "changes besides the model and its optimizers, such as a "
-            "generator, a pipeline or an optimizer that is not an attribute "
-            "of the model, must be made within `train`. Received: two runs of "
-            f"seed {SEED}, of which the second ends with other numbers "
-            f"({ends}) than the first, and does so again with a new model"
+            "A run must not depend on those before it. Callbacks, pipelines, "
+            "generators, buffers and optimizers that are no attributes of the "
+            "model must be made within `train`, from its seed; layers and "
+            "`train_step` must draw from a `keras.random.SeedGenerator` that "
+            f"is an attribute. Received: two runs of seed {SEED}, of which the "
+            f"one after a run of seed {OTHER_SEED} ends with other weights or "
+            f"numbers ({ends})"
         )
-    share = _largest_share(one.losses, other.losses)
+    share = _largest_share(first.losses, later.losses)
     if share > _ROUNDING:
         raise ValueError(
             "Runs of one seed must see the same data in the same order, and "
@@ -69,42 +86,45 @@ def check_repeatability(
             f"weights, whose losses differ by {share:.0%} within the first "
             f"{_BATCHES} batches"
         )
-    return _unequal(ends, bool(one.losses))
+    return _unequal(ends, bool(first.losses))
 
 
-def _two_runs(
+def _last_of(
+    seeds: Sequence[int],
     make_model: Callable[[], Any],
     train: Callable[..., Any],
     arm: Arm,
     together: bool,
-) -> tuple[_Run, ...]:
-    """Trains a new model, and then the one that this left."""
-    losses: list[list[float]] = []
+) -> _Run:
+    """Trains a new model with several seeds, and returns the last run."""
+    losses: list[float] = []
 
     def watched(model: Any, *arguments: Any) -> Any:
-        losses.append([])
-        with _watched_fits(model, losses[-1]):
+        losses.clear()
+        with _watched_fits(model, losses):
             return train(model, *arguments)
 
-    arms = {"one": arm, "other": arm}
-    runner = Runner(make_model, watched, arms, together)
-    runs = []
-    for name in arms:
-        outcome = runner.run(name, SEED)
+    runner = Runner(make_model, watched, {"first": arm}, together)
+    numbers: dict[str, float] = {}
+    for seed in seeds:
+        outcome = runner.run("first", seed)
         if outcome.metrics is None:
             raise RuntimeError(
                 "`train` must finish and return finite numbers. Received: "
-                f"seed={SEED}, for which it raised or returned {outcome.error}"
+                f"seed={seed}, for which it raised or returned {outcome.error}"
             )
-        # A first run that begins again has two lists.
-        runs.append(_Run(outcome.metrics, losses[-1]))
-    return tuple(runs)
+        numbers = outcome.metrics
+    digest = hashlib.sha256()
+    for values in runner.model.get_weights():
+        digest.update(values.tobytes())
+    return _Run(numbers, losses, digest.hexdigest())
 
 
 def _unequal(ends: str, compared: bool) -> str:
     text = (
         "Training is not repeatable here to the last bit: two runs of seed "
-        f"{SEED} from the same weights end with different numbers ({ends}). "
+        f"{SEED} from the same weights end with different weights or numbers "
+        f"({ends}). "
     )
     if compared:
         text += (

@@ -17,7 +17,7 @@ from keras import ops
 
 from keras_parewire.models.kernels import classify_weights
 from keras_parewire.models.optimizers import new_state
-from keras_parewire.models.trained import changed_weights
+from keras_parewire.models.trained import foreign_weights
 from keras_parewire.models.weights import assign_all, check_model, walk
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.studies.arms import Arm, initialize
@@ -31,6 +31,8 @@ from keras_parewire.studies.model_state import (
     differing,
     kept_variables,
     modes,
+    put_back,
+    random_states,
 )
 
 # Without it, training would draw the same random numbers as the weights.
@@ -79,7 +81,7 @@ class Runner:
         self._together = together
         self._warned = self._used = False
         self._build()
-        _warn_if_pretrained(self.model)
+        _warn_if_foreign(self.model)
         self.environment: dict[str, str] = find_environment(self.model)
 
     def _build(self) -> None:
@@ -178,6 +180,8 @@ class Runner:
             for layer, values in self._modes:
                 vars(layer).update(values)
             self.model.reset_metrics()
+            if silent:
+                put_back(self.model, self._attributes)
             changed = differing(self._attributes, attributes(self.model))
         if changed:
             if not self._warned and not silent:
@@ -197,26 +201,25 @@ class Runner:
         initialize(self.model, self._arms[arm], seed)
         # An optimizer's state may depend on the weights that the arm made, and
         # on the learning rate.
-        assign_all(itertools.chain(self._state, new_state(self.model)))
+        assign_all(
+            itertools.chain(
+                self._state,
+                random_states(self.model, training_seed),
+                new_state(self.model),
+            )
+        )
         keras.utils.set_random_seed(training_seed)
         return bool(changed)
 
 
-def _warn_if_pretrained(model: keras.Model) -> None:
-    classified = classify_weights(model)
-    kept = [
-        item.weight.variable.path
-        for item in classified
-        if not item.weight.layer.trainable and len(item.weight.shape) > 1
-    ]
-    kept += changed_weights(classified)
-    if kept:
+def _warn_if_foreign(model: keras.Model) -> None:
+    foreign = foreign_weights(classify_weights(model))
+    if foreign:
         warnings.warn(
-            "Each run draws all weights by their initializers, also those "
-            "that are frozen or differ from their initial values. If they are "
-            "pretrained, load them in `train`. Received: "
-            f"model={model.name!r} with {len(kept)} such weights, among them "
-            f"{kept[0]!r}",
+            "The weights of `make_model` must be those that its initializers "
+            "draw, as each run draws them anew. Load or copy others in "
+            f"`train`. Received: model={model.name!r} with {len(foreign)} "
+            f"other weights, among them {foreign[0]!r}",
             stacklevel=2,
         )
 

@@ -43,7 +43,7 @@ class Study:
     the same random numbers, so the arms differ in nothing else. A run depends
     only on its arm and its seed, not on earlier runs: its result is the same in
     any order, in any process and on any machine of the same kind. Weights that
-    `make_model` loads are lost: load pretrained ones in `train`.
+    `make_model` loads or copies are lost: do so in `train`.
 
     Each run adds a file to the folder `path`. If the study is interrupted, the
     same call of `run` resumes it with the missing runs. A run whose
@@ -81,8 +81,8 @@ class Study:
             warning.
         train: Function `(model, seed)` that trains the model and returns the
             numbers to compare, as a dict by name. It must not compile the
-            model, and must make whatever draws by itself, such as a shuffled
-            pipeline. In the first run of a process, it is stopped and called
+            model, and must make whatever draws by itself or keeps a state, such
+            as a shuffled pipeline or a callback. In the first run of a process, it is stopped and called
             again when Keras has built the metrics.
         arms: Dict from names to arms, the first of which is the reference that
             the others are compared with. An arm is None (the model's own
@@ -163,11 +163,11 @@ class Study:
     def check(self) -> str:
         """Says whether runs are repeatable here, to the last bit.
 
-        Trains the model twice from the weights of the first arm for the seed 0,
-        and writes no rows: the first run is that of a new model, as in a
-        process that has not trained before, and the other one follows it. If
-        they differ, it does the same with another new model, to tell noise from
-        what the first run left. What both have in common is not seen, such as
+        Trains the first arm with the seed 0 twice, and writes no rows: once
+        with a new model, as in a process that has not trained before, and once
+        after a run of the seed 1. If they end with different numbers or
+        weights, it does all of it again, to tell noise from what earlier runs
+        left. What all runs of a process have in common is not seen, such as
         data whose order `train` draws in its first call and then keeps: make
         all of it in each call.
 
@@ -255,8 +255,8 @@ class Study:
 
         Warns:
             UserWarning: If runs have failed, in this call or an earlier one, or
-                if weights of the model are frozen or seem to be pretrained,
-                which are drawn anew too.
+                if weights of the model are not those that its initializers
+                draw, which each run loses.
         """
         every = check_seeds(seeds)
         part, parts = (0, 1) if shard is None else _check_shard(shard)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import as_array
+from keras import layers
 from test_runner import Batches, fit, make_model, pipeline
 
 from keras_parewire.studies import Study
@@ -28,7 +29,7 @@ def test_what_is_repeatable(check):
 
     text = check(train)
     assert text.startswith("Training is repeatable here: two runs of seed 0")
-    assert "the same loss and val_loss to the last bit" in text
+    assert "the same loss and val_loss and weights, to the last bit" in text
 
 
 @pytest.mark.parametrize("make_data", [pipeline, lambda: Batches(0)])
@@ -58,8 +59,8 @@ def test_callbacks_of_the_user_are_called(check, given):
         return {"loss": float(len(ends))}
 
     assert "not repeatable" in check(train)
-    # Of a new model and then again, and both once more, since they differ.
-    assert ends == 4 * [0, 1]
+    # Three runs, and again, since they differ.
+    assert ends == 6 * [0, 1]
 
 
 def test_rounding_is_no_error(check):
@@ -86,7 +87,7 @@ def test_training_without_fit(check):
 
     text = check(train)
     assert "calls no `fit`, so it cannot be seen" in text
-    assert "end with different numbers (loss by " in text
+    assert "end with different weights or numbers (loss by " in text
 
 
 def test_what_the_first_run_leaves(check):
@@ -104,6 +105,67 @@ def test_what_the_first_run_leaves(check):
 
     with pytest.raises(ValueError, match=r"before it.* \(steps by 1"):
         check(train, make)
+
+
+def test_a_program_that_draws_when_it_is_traced(check):
+    """It keeps drawing as in the process's first run."""
+
+    class Noise(layers.Layer):
+        def call(self, inputs):
+            return inputs + np.random.uniform()
+
+    def make():
+        model = keras.Sequential([keras.Input((8,)), Noise(), layers.Dense(1)])
+        model.compile("sgd", "mse")
+        return model
+
+    def train(model, seed):
+        return {"loss": fit(model)}
+
+    if keras.backend.backend() == "torch":  # It traces nothing.
+        assert "is repeatable" in check(train, make)
+    else:
+        with pytest.raises(ValueError, match=r"`train_step` must draw from a "):
+            check(train, make)
+
+
+def test_numbers_too_coarse_to_differ(check):
+    class Keeping(keras.Sequential):
+        def keep(self):
+            self._kept = getattr(self, "_kept", None) or []
+            self._kept.append(1)
+            return len(self._kept)
+
+    def make():
+        model = Keeping([keras.Input((8,)), layers.Dense(1)])
+        model.compile("sgd", "mse")
+        return model
+
+    def train(model, seed):
+        bias = model.layers[0].bias
+        bias.assign(bias + model.keep())
+        return {"accuracy": 0.5}
+
+    with pytest.raises(ValueError, match=r"other weights or numbers"):
+        check(train, make)
+
+
+def test_a_callback_that_acts_late(check):
+    class Late(keras.callbacks.Callback):
+        batches = 0
+
+        def on_train_batch_begin(self, batch, logs=None):
+            self.batches += 1
+            if self.batches > 20:
+                self.model.optimizer.learning_rate = 0.5
+
+    callback = Late()
+
+    def train(model, seed):
+        return {"loss": fit(model, epochs=4, callbacks=[callback])}
+
+    with pytest.raises(ValueError, match=r"before it\. Callbacks, "):
+        check(train)
 
 
 def test_another_number_of_batches(check):

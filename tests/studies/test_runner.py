@@ -1,7 +1,9 @@
 """Equal arms must give equal rows, whatever training does."""
 
+import collections
 import functools
 import random
+import tempfile
 
 import keras
 import numpy as np
@@ -173,6 +175,44 @@ def train_gan(model, seed):
     return float(np.ravel(loss)[0])
 
 
+def fit_with_another_rate(model, seed):
+    dropout, rate = model.layers[1], model.layers[1].rate
+    dropout.rate = 0.9
+    loss = fit(model, Batches(seed))
+    dropout.rate = rate
+    return loss
+
+
+def fit_loaded(model, seed):
+    """Keras notes in layers that they have been loaded."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/model.weights.h5"
+        model.save_weights(path)
+        model.load_weights(path)
+    return fit(model, Batches(seed))
+
+
+class Measuring(layers.Layer):
+    """Measures when it is told to, as `Normalization` does."""
+
+    def build(self, input_shape):
+        self.mean = self.add_weight(
+            shape=(input_shape[-1],), initializer="zeros", trainable=False
+        )
+
+    def adapt(self, data):
+        self.mean.assign(np.mean(data, axis=0))
+
+    def call(self, inputs):
+        return inputs - self.mean
+
+
+def fit_measured(model, seed):
+    loss = fit(model, Batches(seed))
+    model.layers[0].adapt(X + seed)
+    return loss
+
+
 # What is made within `train`, or is a state that is put back.
 CASES = {
     "arrays": (make_model, lambda m, s: fit(m, epochs=2)),
@@ -194,6 +234,10 @@ CASES = {
     "stop_training": (make_model, fit_until_stopped),
     "stateful": (make_stateful, evaluate),
     "two optimizers": (make_two, use_both),
+    "two models in turn": (make_gan, train_gan),
+    "another rate": (make_model, fit_with_another_rate),
+    "loaded": (make_model, fit_loaded),
+    "measured": (lambda: make_model(Measuring()), fit_measured),
     "learning rate": (
         lambda: make_model(
             optimizer=keras.optimizers.LossScaleOptimizer(
@@ -263,6 +307,23 @@ class Noise(layers.Layer):
         return self.drawn[-1]
 
 
+def make_buffered():
+    model = make_model()
+    model.buffer = collections.deque([0])
+    return model
+
+
+def make_counted():
+    model = make_model()
+    model.counts = np.ones(3)
+    return model
+
+
+def count_up(model, seed):
+    model.counts += 1
+    return fit(model) * model.counts[0]
+
+
 def make_noisy():
     return make_model(Noise(), layers.Dense(6))
 
@@ -293,6 +354,12 @@ CHANGES = {
     ),
     "adapt": (make_adapted, adapt, "normalization.*mean"),
     "private number": (make_model, count, "_steps"),
+    "buffer": (
+        make_buffered,
+        lambda m, s: m.buffer.append(s) or fit(m) * len(m.buffer),
+        "buffer",
+    ),
+    "array": (make_counted, count_up, "counts"),
     "generator": (
         make_noisy,
         lambda m, s: fit(m) + m.layers[0].draw(),
@@ -322,16 +389,19 @@ def test_equal_arms_give_equal_rows(case):
     check_runs(*CASES[case])
 
 
-def test_two_models_that_train_in_turn():
-    with pytest.warns(UserWarning, match="frozen"):  # And no other warning.
-        check_runs(make_gan, train_gan)
-
-
 def make_frozen():
     table = layers.Embedding(
         4, 2, weights=np.ones((4, 2)), trainable=False, name="table"
     )
     return keras.Sequential([keras.Input((3,)), table, layers.Dense(1)])
+
+
+def make_copied():
+    model = make_model(
+        layers.Dense(8, name="online"), layers.Dense(8, name="target")
+    )
+    model.layers[1].set_weights(model.layers[0].get_weights())
+    return model
 
 
 def make_loaded():
@@ -343,13 +413,26 @@ def make_loaded():
 @pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("make", "weight"),
-    [(make_frozen, "table/embeddings"), (make_loaded, "norm/moving_mean")],
+    [
+        (make_frozen, "table/embeddings"),
+        (make_copied, "target/kernel"),
+        (make_loaded, "norm/moving_mean"),
+    ],
 )
-def test_pretrained_weights_are_named(make, weight):
-    with pytest.warns(
-        UserWarning, match=f"load them in `train`.*with 1 such.*{weight}"
-    ):
+def test_weights_that_are_not_drawn_are_named(make, weight):
+    with pytest.warns(UserWarning, match=f"with 1 other weights.*{weight}"):
         Runner(make, lambda model, seed: {}, ARMS)
+
+
+def test_random_layers_draw_by_the_seed():
+    def train(model, seed):
+        kept = as_array(model.layers[1](np.ones((8, 8)), training=True))
+        return float(np.sum(kept.ravel() * np.arange(64)))
+
+    runs = [("one", 1), ("other", 1), ("one", 2), ("one", 3)]
+    found = [*losses(make_model, train, runs).values()]
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
 
 
 @pytest.mark.slow

@@ -85,7 +85,7 @@ def test_failures(tmp_path):
 
 def test_check(tmp_path):
     assert "is repeatable" in make_study(tmp_path).check()
-    assert calls == [[0], [0]]
+    assert calls == [[0], [1], [0]]
 
 
 @pytest.mark.parametrize("result", [{"loss": 1.0}, [{"loss": 1.0}], None])
