@@ -37,10 +37,10 @@ class _Run(NamedTuple):
 def check_repeatability(
     make_model: Callable[[], Any],
     train: Callable[..., Any],
-    arm: Arm,
+    arms: Mapping[str, Arm],
     together: bool,
 ) -> str:
-    """Trains one seed as the first run and as a later one; see `Study.check`.
+    """Trains one arm's seed in a first run and a later one; see `Study.check`.
 
     Another seed comes before the later one: what the backend traced or the
     program drew for good in its first run would be the same for the same seed.
@@ -48,7 +48,7 @@ def check_repeatability(
 
     def pair() -> tuple[_Run, _Run]:
         first, later = (
-            _last_of(seeds, make_model, train, arm, together)
+            _last_of(seeds, make_model, train, arms, together)
             for seeds in ([SEED], [OTHER_SEED, SEED])
         )
         return first, later
@@ -93,7 +93,7 @@ def _last_of(
     seeds: Sequence[int],
     make_model: Callable[[], Any],
     train: Callable[..., Any],
-    arm: Arm,
+    arms: Mapping[str, Arm],
     together: bool,
 ) -> _Run:
     """Trains a new model with several seeds, and returns the last run."""
@@ -104,10 +104,11 @@ def _last_of(
         with _watched_fits(model, losses):
             return train(model, *arguments)
 
-    runner = Runner(make_model, watched, {"first": arm}, together)
+    runner = Runner(make_model, watched, arms, together)
+    [arm] = arms
     numbers: dict[str, float] = {}
     for seed in seeds:
-        outcome = runner.run("first", seed)
+        outcome = runner.run(arm, seed)
         if outcome.metrics is None:
             raise RuntimeError(
                 "`train` must finish and return finite numbers. Received: "

@@ -183,7 +183,7 @@ class Study:
                 numbers.
             RuntimeError: If `train` fails.
         """
-        first = next(iter(self.arms.values()))
+        first = dict(itertools.islice(self.arms.items(), 1))
         return check_repeatability(
             self._make_model, self._train, first, self._together is not None
         )
