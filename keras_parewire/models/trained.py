@@ -70,13 +70,12 @@ def foreign_weights(classified: list[ClassifiedWeight]) -> list[str]:
         initializer = _initializer(weight)
         if initializer is None or weight.is_quantized or len(weight.shape) < 2:
             continue
-        values, drawn = weight.values(), _drawn(weight, initializer)
-        if (
-            drawn is not None
-            and not _are_proportional(drawn, values)
-            # Some never draw the same again.
-            and np.array_equal(drawn, _drawn(weight, initializer))
-        ):
+        drawn = _drawn(weight, initializer)
+        if drawn is None or _are_proportional(drawn, weight.values()):
+            continue
+        again = _drawn(weight, initializer)
+        # Some never draw the same again.
+        if again is not None and np.array_equal(drawn, again):
             paths.append(weight.variable.path)
     return list(dict.fromkeys(paths))
 

@@ -82,8 +82,8 @@ class Study:
         train: Function `(model, seed)` that trains the model and returns the
             numbers to compare, as a dict by name. It must not compile the
             model, and must make whatever draws by itself or keeps a state, such
-            as a shuffled pipeline or a callback. In the first run of a process, it is stopped and called
-            again when Keras has built the metrics.
+            as a shuffled pipeline or a callback. In the first run of a process,
+            it is stopped and called again when Keras has built the metrics.
         arms: Dict from names to arms, the first of which is the reference that
             the others are compared with. An arm is None (the model's own
             initializers), or a function that is called as `arm(model,
