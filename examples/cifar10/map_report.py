@@ -125,11 +125,12 @@ def draw(found):
     )
     labels = {}
     for number, (cell, arms) in enumerate(found.items()):
-        for place, item in enumerate(judge(cell, arms)):
+        judged = judge(cell, arms)
+        for place, item in enumerate(judged):
             low, high = item.interval
             labels[item.arm] = axis.errorbar(
                 item.difference,
-                number + 0.15 * (place - 1.5),
+                number + 0.14 * (place - (len(judged) - 1) / 2),
                 xerr=[[item.difference - low], [high - item.difference]],
                 fmt="o",
                 color=STYLES[item.arm],
@@ -145,7 +146,7 @@ def draw(found):
 def draw_offsets(found):
     """Returns a figure of all differences against the offsets removed."""
     figure, axis = plt.subplots(figsize=(8, 6), layout="constrained")
-    labels = {}
+    labels, cells = {}, []
     for cell, arms in found.items():
         judged = judge(cell, arms)
         filled = "full" if is_complete(judged) else "none"
@@ -162,11 +163,19 @@ def draw_offsets(found):
                 color=STYLES[item.arm],
             )
             if item.arm == "outputs":
-                axis.annotate(
-                    f" {cell}", (removed, item.difference), fontsize="small"
-                )
+                cells.append((item.difference, removed, f" {cell}"))
+    heights = []
+    for difference, removed, name in sorted(cells):
+        height = difference
+        # Names are about as wide as one unit, and must not overlap.
+        while any(abs(removed - x) < 1 and height < y for x, y in heights):
+            height += 0.01
+        heights.append((removed, height + 0.12))
+        axis.text(removed, height, name, fontsize="small")
     axis.axhline(0, color="gray", linewidth=1)
-    axis.set_xlabel("relative offset removed, mean over the layers")
+    axis.set_xlabel(
+        "relative offset removed, mean over the layers (open: incomplete cells)"
+    )
     axis.set_ylabel("difference in test accuracy, points")
     axis.margins(x=0.15)
     figure.legend(labels.values(), labels, loc="outside upper right", ncols=4)
