@@ -56,7 +56,9 @@ def test_lost_drivers_workers_and_nodes_change_no_row(tmp_path):
         check=True,
     )
     found, expected = (
-        results(Study(instant, instant, arms=ARMS, path=tmp_path / name))
+        results(
+            Study(make_small_model, instant, arms=ARMS, path=tmp_path / name)
+        )
         for name in ("study", "single")
     )
     assert found == expected
