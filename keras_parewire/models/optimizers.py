@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import keras
 from keras import ops
 
-from keras_parewire.models.weights import Update, instances_in, walk
+from keras_parewire.models.weights import Update, held_by, instances_in
 from keras_parewire.rewiring.values import known_values
 
 
@@ -13,14 +13,7 @@ def optimizers_of(
     model: keras.Model | keras.layers.Layer,
 ) -> list[keras.optimizers.Optimizer]:
     """Lists the optimizers in the attributes of a model and its layers."""
-    optimizers = {
-        id(optimizer): optimizer
-        for layer in walk(model)
-        for optimizer in instances_in(
-            vars(layer).values(), keras.optimizers.Optimizer
-        )
-    }
-    return list(optimizers.values())
+    return held_by(model, keras.optimizers.Optimizer)
 
 
 def steps_of(optimizer: keras.optimizers.Optimizer) -> int:

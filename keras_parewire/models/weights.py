@@ -280,6 +280,16 @@ def _is_unbuilt(layer: keras.layers.Layer) -> bool:
     )
 
 
+def held_by(model: keras.Model | keras.layers.Layer, kind: type) -> list[Any]:
+    """Lists the instances of a class that a model and its layers hold."""
+    held = {
+        id(value): value
+        for layer in walk(model)
+        for value in instances_in(vars(layer).values(), kind)
+    }
+    return list(held.values())
+
+
 def instances_in(
     values: Iterable[Any], kind: type, visited: frozenset[int] = frozenset()
 ) -> Iterator[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from keras_parewire.models.optimizers import learning_rates_of, optimizers_of
 from keras_parewire.models.weights import (
     Update,
-    instances_in,
+    held_by,
     owned_weights,
     walk,
 )
@@ -40,9 +40,7 @@ def kept_variables(model: Any) -> list[Any]:
     They are the states of stateful layers, what `adapt` measures, and the
     learning rates of optimizers.
     """
-    variables = [*model.variables]
-    for layer in walk(model):
-        variables += instances_in(vars(layer).values(), keras.Variable)
+    variables = [*model.variables, *held_by(model, keras.Variable)]
     for optimizer in optimizers_of(model):
         variables += learning_rates_of(optimizer)
     drawn = {
@@ -56,14 +54,8 @@ def kept_variables(model: Any) -> list[Any]:
 
 def random_states(model: Any, seed: int) -> Iterator[Update]:
     """Yields the updates that seed a model's random layers, such as dropout."""
-    generators = {
-        id(generator): generator
-        for layer in walk(model)
-        for generator in instances_in(
-            vars(layer).values(), keras.random.SeedGenerator
-        )
-    }
-    for number, generator in enumerate(generators.values()):
+    generators = held_by(model, keras.random.SeedGenerator)
+    for number, generator in enumerate(generators):
         # All backends have this range, if not the same type.
         start = derive_seed(seed, number) % 2**31
         yield generator.state, np.array([start, 0])
@@ -80,13 +72,11 @@ def modes(model: Any) -> list[tuple[Any, dict[str, Any]]]:
 def attributes(model: Any) -> dict[tuple[int, str], Any]:
     """Returns the attributes that may change what training does."""
     found = {}
-    for layer in walk(model):
-        own = {**vars(layer), "trainable": layer.trainable}
-        for name, value in own.items():
-            # Those in which Keras notes something in private are no numbers.
-            counts = not name.startswith("_") or type(value) in (int, float)
-            if counts and name not in _NOTES:
-                found[id(layer), f"{layer.name}.{name}"] = _content(value)
+    for layer, name, value in _own_attributes(model):
+        # Those in which Keras notes something in private are no numbers.
+        counts = not name.startswith("_") or type(value) in (int, float)
+        if counts and name not in _NOTES:
+            found[id(layer), f"{layer.name}.{name}"] = _content(value)
     for optimizer in optimizers_of(model):
         for name, value in optimizer.get_config().items():
             found[id(optimizer), f"{optimizer.name}.{name}"] = repr(value)
@@ -101,15 +91,20 @@ def put_back(model: Any, before: Mapping[tuple[int, str], Any]) -> None:
     Compiled functions may contain others by now. So this is only for a run that
     was stopped before it compiled any.
     """
+    for layer, name, value in _own_attributes(model):
+        start = before.get((id(layer), f"{layer.name}.{name}"), value)
+        # What tells of others whether they have changed is another type.
+        plain = isinstance(start, _PLAIN) and type(start) is type(value)
+        if plain and start != value:
+            setattr(layer, name, start)
+
+
+def _own_attributes(model: Any) -> Iterator[tuple[Any, str, Any]]:
+    """Yields each layer with the name and the value of each attribute."""
     for layer in walk(model):
-        for name, value in {
-            **vars(layer),
-            "trainable": layer.trainable,
-        }.items():
-            start = before.get((id(layer), f"{layer.name}.{name}"), value)
-            # What tells of others whether they have changed is another type.
-            if type(start) is type(value) in _PLAIN and start != value:
-                setattr(layer, name, start)
+        own = {**vars(layer), "trainable": layer.trainable}
+        for name, value in own.items():
+            yield layer, name, value
 
 
 def differing(
@@ -144,4 +139,4 @@ def _is_same(one: Any, other: Any) -> bool:
         return False
     if isinstance(one, tuple):
         return len(one) == len(other) and all(map(_is_same, one, other))
-    return type(one) in _PLAIN and bool(one == other)
+    return isinstance(one, _PLAIN) and bool(one == other)

@@ -192,6 +192,17 @@ def fit_loaded(model, seed):
     return fit(model, Batches(seed))
 
 
+def make_numbered():
+    model = make_model()
+    model.layers[1].factor = np.float64(0.5)
+    return model
+
+
+def fit_with_an_equal_number(model, seed):
+    model.layers[1].factor = np.float64(0.5)
+    return fit(model, Batches(seed))
+
+
 class Measuring(layers.Layer):
     """Measures when it is told to, as `Normalization` does."""
 
@@ -237,6 +248,7 @@ CASES = {
     "two models in turn": (make_gan, train_gan),
     "another rate": (make_model, fit_with_another_rate),
     "loaded": (make_model, fit_loaded),
+    "equal number": (make_numbered, fit_with_an_equal_number),
     "measured": (lambda: make_model(Measuring()), fit_measured),
     "learning rate": (
         lambda: make_model(
