@@ -4,19 +4,17 @@ Only the driver writes rows. It never asks its own backend for a device: the
 workers report their hardware.
 """
 
-import collections
-import functools
 import os
 import socket
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
 
-from keras_parewire.studies.runner import Outcome, Runner
+from keras_parewire.studies.runs import Outcome, Parts, Runs, make_runs
 
 # How many workers may die of one seed.
 TRIES = 3
@@ -27,41 +25,21 @@ Task = tuple[int, list[str]]
 Resources = Mapping[str, float]
 
 
-class Worker:
-    """An actor that holds the model."""
-
-    def __init__(self, parts: tuple[Any, ...]) -> None:
-        self._parts = parts
-        self._runner: Runner | None = None
-
-    def run(
-        self, arm: str, seed: int
-    ) -> tuple[dict[str, str], str, Outcome, list[str]]:
-        """Returns environment, name of the host, outcome and warnings."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("default")
-            if self._runner is None:
-                self._runner = Runner(*self._parts)
-            outcome = self._runner.run(arm, seed)
-        texts = [str(w.message) for w in caught if w.category is UserWarning]
-        return self._runner.environment, socket.gethostname(), outcome, texts
-
-
-def run(
-    parts: tuple[Any, ...],
+def make_all(
+    parts: Parts,
     tasks: Iterable[Task],
-    *,
-    begin: Callable[[Mapping[str, str]], None],
-    record: Callable[[str, int, Outcome], None],
+    wants_start: Callable[[], bool],
     address: str | None = None,
     resources: Resources | None = None,
-) -> None:
-    """Spreads runs over a cluster; see `Study.run` for the last two arguments.
+) -> Iterator[tuple[int, Runs]]:
+    """Spreads seeds over a cluster, and yields each with its outcomes.
 
-    `parts` are the arguments of `Runner`, `tasks` each seed with its missing
-    arms, asked for when a worker is free. `begin` is called with the workers'
-    environment and raises if it is another one, `record` with the arm, the seed
-    and the outcome of each run.
+    Args:
+        parts: `make_model`, `train` and the arms by name.
+        tasks: Each seed with its missing arms, asked for when a worker is free.
+        wants_start: Says whether a task is to report its start.
+        address: As `ray` of `Study.run`.
+        resources: As in `Study.run`.
     """
     try:
         import ray
@@ -73,95 +51,46 @@ def run(
     started = not ray.is_initialized()
     if started:
         _connect(ray, address)
+    busy: dict[Any, Task] = {}
     try:
         resources, count = _plan(ray, resources)
-        # The data goes once to each node, not to each worker.
-        actor, shared = _actor(ray, resources), ray.put(parts)
-        make = functools.partial(actor.remote, shared)
-        _run_all(ray, make, count, tasks, begin, record)
+        # The data goes once to each node, not to each task.
+        task, shared = _remote(ray, resources), ray.put(parts)
+        queue = iter(tasks)
+        while True:
+            while len(busy) < count and (found := next(queue, None)):
+                busy[task.remote(shared, *found, wants_start())] = found
+            if not busy:
+                break
+            [future], _ = ray.wait(list(busy))
+            seed, arms = busy.pop(future)
+            try:
+                yield seed, ray.get(future)
+            except ray.exceptions.RayTaskError:
+                raise  # Of functions that cannot be sent, or the like.
+            except ray.exceptions.RayError as error:
+                died = RuntimeError(f"{TRIES} workers died of it: {error}")
+                yield seed, [(arm, Outcome.failed(died)) for arm in arms]
     finally:
+        for future in busy:
+            ray.cancel(future, force=True)
         if started:
             ray.shutdown()
 
 
-def _run_all(
-    ray: Any,
-    make: Callable[[], Any],
-    count: int,
-    tasks: Iterable[Task],
-    begin: Callable[[Mapping[str, str]], None],
-    record: Callable[[str, int, Outcome], None],
-) -> None:
-    """Gives tasks to at most `count` workers, all arms of a seed to one."""
-    again: list[Task] = []
-    queue = iter(tasks)
-    actors: list[Any] = []
-    free: list[Any] = []
-    busy: dict[Any, tuple[Any, int, list[str]]] = {}
-    deaths: collections.Counter[int] = collections.Counter()
-    known = None
-    try:
-        while True:
-            while len(busy) < count:
-                task = again.pop() if again else next(queue, None)
-                if task is None:
-                    break
-                if not free:
-                    actors.append(make())
-                    free.append(actors[-1])
-                actor, (seed, arms) = free.pop(), task
-                busy[actor.run.remote(arms[0], seed)] = actor, seed, arms
-            # Where a node is lost, another worker may wait for their resources.
-            for actor in free:
-                ray.kill(actor)
-            free.clear()
-            if not busy:
-                break
-            [future], _ = ray.wait(list(busy))
-            actor, seed, arms = busy.pop(future)
-            try:
-                environment, host, outcome, texts = ray.get(future)
-            except ray.exceptions.RayTaskError:
-                raise  # Of a model that cannot be made, or the like.
-            except ray.exceptions.RayError as error:
-                # Not left to Ray, which also counts that a worker or a node is
-                # not there yet, and so may give up without a try.
-                ray.kill(actor)
-                deaths[seed] += 1
-                if deaths[seed] < TRIES:
-                    again.append((seed, arms))
-                elif known is None:
-                    raise RuntimeError(
-                        "Workers must survive making the model and training "
-                        f"it. Received: {TRIES} that died of seed={seed}, the "
-                        f"last one with {error}"
-                    ) from error
-                continue
-            try:
-                if environment != known:
-                    begin(environment)
-                known = environment
-            except ValueError as error:
-                raise ValueError(
-                    "All workers must be of one kind, that of the rows. "
-                    f"Received: a worker on {host} for which {error}"
-                ) from error
-            for text in texts:
-                warnings.warn(text, stacklevel=4)
-            record(arms[0], seed, outcome)
-            if arms[1:]:
-                busy[actor.run.remote(arms[1], seed)] = actor, seed, arms[1:]
-            else:
-                free.append(actor)
-    finally:
-        for actor in actors:
-            ray.kill(actor)
-    given_up = [seed for seed, count in deaths.items() if count == TRIES]
-    if given_up:
-        raise RuntimeError(
-            f"All other seeds are done; {TRIES} workers died of each. "
-            f"Received: seeds={given_up}"
-        )
+def _make_seed(
+    parts: Parts, seed: int, arms: list[str], with_start: bool
+) -> Runs:
+    """Makes the runs of a task; their exceptions need not be picklable."""
+    return [
+        (arm, outcome._replace(exception=_sent(outcome.exception)))
+        for arm, outcome in make_runs(parts, seed, arms, with_start)
+    ]
+
+
+def _sent(error: Exception | None) -> Exception | None:
+    text = "".join(traceback.format_exception(error)) if error else ""
+    return RuntimeError(f"On a worker:\n{text}") if error else None
 
 
 def _connect(ray: Any, address: str | None) -> None:
@@ -184,7 +113,7 @@ def _connect(ray: Any, address: str | None) -> None:
 
 
 def _plan(ray: Any, resources: Resources | None) -> tuple[Resources, int]:
-    """Returns what an actor takes, and how many actors fit the cluster."""
+    """Returns what a task takes, and how many tasks fit the cluster."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if resources is None:
         gpus = any(node.get("GPU") for node in nodes)
@@ -204,12 +133,15 @@ def _plan(ray: Any, resources: Resources | None) -> tuple[Resources, int]:
     return resources, fitting
 
 
-def _actor(ray: Any, resources: Resources) -> Any:
+def _remote(ray: Any, resources: Resources) -> Any:
     # A worker without a GPU of its own would see and use all GPUs.
     hidden = {} if resources.get("num_gpus") else {"CUDA_VISIBLE_DEVICES": ""}
     variables = {"KERAS_BACKEND": keras.backend.backend(), **hidden}
     own = {k: v for k, v in resources.items() if k.startswith("num_")}
     custom = {k: v for k, v in resources.items() if k not in own}
-    return ray.remote(Worker).options(
-        **own, resources=custom, runtime_env={"env_vars": variables}
+    return ray.remote(_make_seed).options(
+        **own,
+        resources=custom,
+        max_retries=TRIES - 1,
+        runtime_env={"env_vars": variables},
     )
