@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -31,7 +31,7 @@ def make_all(
     wants_start: Callable[[], bool],
     address: str | None = None,
     resources: Resources | None = None,
-) -> Iterator[tuple[int, Runs]]:
+) -> Generator[tuple[int, Runs]]:
     """Spreads seeds over a cluster, and yields each with its outcomes.
 
     Args:

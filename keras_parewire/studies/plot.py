@@ -56,7 +56,7 @@ def plot(
             axes[0].plot(
                 differences, heights, ".", color=f"C{place}", alpha=0.4
             )
-            axes[0].errorbar(item.difference, place, xerr=half, **style)
+            axes[0].errorbar([item.difference], [place], xerr=half, **style)
             continue
         # Each metric in its own unit: the spread of its differences.
         unit = differences.std(ddof=1) if item.n > 1 else 0
@@ -65,7 +65,7 @@ def plot(
             label = None if item.arm in labelled else item.arm
             labelled.add(item.arm)
             center, half = item.difference / unit, half / unit
-            axes[1].errorbar(center, row, xerr=half, label=label, **style)
+            axes[1].errorbar([center], [row], xerr=half, label=label, **style)
     labels = f"{metric}, difference from {reference}", "standard deviations"
     for axis, names, label in zip(axes, (arms, others), labels, strict=False):
         axis.axvline(0, color="black", linewidth=0.8)

@@ -50,8 +50,10 @@ class Recorder:
                 self._compare_starts(seed, outcome)
                 held.append((arm, outcome))
                 if tried or error is None:
-                    yield from (self.write(a, seed, o) for a, o in held)
-                    tried |= {run for run, _ in held}
+                    # First the one that has the names of the metrics.
+                    for one, ended in reversed(held):
+                        yield self.write(one, seed, ended)
+                        tried.add(one)
                     held = []
             for _, outcome in held:
                 raise outcome.exception or AssertionError

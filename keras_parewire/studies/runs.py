@@ -5,7 +5,7 @@ import math
 import numbers
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import keras
@@ -85,7 +85,7 @@ def make_all(
     parts: Parts,
     tasks: Iterable[tuple[int, list[str]]],
     wants_start: Callable[[], bool],
-) -> Iterator[tuple[int, Runs]]:
+) -> Generator[tuple[int, Runs]]:
     """Yields each seed with its runs, which are made as they are asked for."""
     for seed, arms in tasks:
         yield seed, make_runs(parts, seed, arms, wants_start())

@@ -1,5 +1,6 @@
 """Paired studies of a user's own model."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -293,12 +294,13 @@ class Study:
             print(f"{len(there)} rows there, {total} to make")
         bar = keras.utils.Progbar(total, unit_name="run") if verbose else None
         count = 0
-        for row in self._recorder.record(made):
-            count += 1
-            if on_run is not None:
-                on_run(row)
-            if bar is not None:
-                bar.update(count)
+        with contextlib.closing(made):  # Also the tasks of an ended call.
+            for row in self._recorder.record(made):
+                count += 1
+                if on_run is not None:
+                    on_run(row)
+                if bar is not None:
+                    bar.update(count)
         if bar is not None and 0 < count < total:
             bar.update(count, finalize=True)
         there = self._rows.runs() & wanted
