@@ -4,10 +4,6 @@ Only the driver writes rows. It never asks its own backend for a device: the
 workers report their hardware.
 """
 
-import os
-import socket
-import subprocess
-import sys
 import traceback
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
@@ -18,48 +14,36 @@ from keras_parewire.studies.runs import Outcome, Parts, Runs, make_runs
 
 # How many workers may die of one seed.
 TRIES = 3
-# How many seconds a cluster may take to accept a connection, then a driver.
-ANSWER, WAIT = 10, 120
-
-Task = tuple[int, list[str]]
-Resources = Mapping[str, float]
 
 
 def make_all(
     parts: Parts,
-    tasks: Iterable[Task],
+    tasks: Iterable[tuple[int, list[str]]],
     wants_start: Callable[[], bool],
-    address: str | None = None,
-    resources: Resources | None = None,
-) -> Generator[tuple[int, Runs]]:
-    """Spreads seeds over a cluster, and yields each with its outcomes.
+    resources: Mapping[str, float] | None = None,
+) -> Generator[tuple[int, Runs], None, None]:
+    """Does what `runs.make_all` does, on a cluster; see `Study.run`.
 
-    Args:
-        parts: `make_model`, `train` and the arms by name.
-        tasks: Each seed with its missing arms, asked for when a worker is free.
-        wants_start: Says whether a task is to report its start.
-        address: As `ray` of `Study.run`.
-        resources: As in `Study.run`.
+    Tasks are asked for when there is room for them.
     """
     try:
         import ray
     except ImportError as error:
         raise ImportError(
             "A study on a cluster needs Ray: `pip install keras_parewire[ray]`."
-            f" Received: ray={address or True!r}"
+            " Received: ray=True"
         ) from error
     started = not ray.is_initialized()
     if started:
-        _connect(ray, address)
-    busy: dict[Any, Task] = {}
+        ray.init(log_to_driver=False, logging_level="WARNING")
+    busy: dict[Any, tuple[int, list[str]]] = {}
     try:
-        resources, count = _plan(ray, resources)
+        remote, room = _plan(ray, resources)
         # The data goes once to each node, not to each task.
-        task, shared = _remote(ray, resources), ray.put(parts)
-        queue = iter(tasks)
+        shared, queue = ray.put(parts), iter(tasks)
         while True:
-            while len(busy) < count and (found := next(queue, None)):
-                busy[task.remote(shared, *found, wants_start())] = found
+            while len(busy) < room and (task := next(queue, None)):
+                busy[remote.remote(shared, *task, wants_start())] = task
             if not busy:
                 break
             [future], _ = ray.wait(list(busy))
@@ -82,66 +66,41 @@ def _make_seed(
     parts: Parts, seed: int, arms: list[str], with_start: bool
 ) -> Runs:
     """Makes the runs of a task; their exceptions need not be picklable."""
-    return [
-        (arm, outcome._replace(exception=_sent(outcome.exception)))
-        for arm, outcome in make_runs(parts, seed, arms, with_start)
-    ]
+    outcomes = []
+    for arm, outcome in make_runs(parts, seed, arms, with_start):
+        if outcome.exception is not None:
+            lines = traceback.format_exception(outcome.exception)
+            sent = RuntimeError(f"On a worker:\n{''.join(lines)}")
+            outcome = outcome._replace(exception=sent)
+        outcomes.append((arm, outcome))
+    return outcomes
 
 
-def _sent(error: Exception | None) -> Exception | None:
-    text = "".join(traceback.format_exception(error)) if error else ""
-    return RuntimeError(f"On a worker:\n{text}") if error else None
-
-
-def _connect(ray: Any, address: str | None) -> None:
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    if address not in (None, "auto", "local"):
-        # Ray itself would try for ever, even where another program answers.
-        host, _, port = address.rpartition("://")[2].rpartition(":")
-        probe = [sys.executable, "-c", f"import ray; ray.init({address!r})"]
-        try:
-            socket.create_connection((host, int(port)), ANSWER).close()
-            subprocess.run(probe, check=True, capture_output=True, timeout=WAIT)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            said = getattr(error, "stderr", None) or str(error).encode()
-            raise ConnectionError(
-                "`ray` must be the address of a cluster that answers in "
-                f"{ANSWER} seconds and takes a driver in {WAIT}. Received: "
-                f"ray={address!r}, for {said[-500:].decode('utf-8', 'replace')}"
-            ) from error
-    ray.init(address=address, log_to_driver=False, logging_level="WARNING")
-
-
-def _plan(ray: Any, resources: Resources | None) -> tuple[Resources, int]:
-    """Returns what a task takes, and how many tasks fit the cluster."""
+def _plan(ray: Any, resources: Mapping[str, float] | None) -> tuple[Any, int]:
+    """Returns the remote function, and how many tasks fit the cluster."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if resources is None:
         gpus = any(node.get("GPU") for node in nodes)
         resources = {"num_gpus": 1} if gpus else {"num_cpus": 1}
     named = {"num_cpus": "CPU", "num_gpus": "GPU"}
     needs = {named.get(k, k): v for k, v in resources.items() if v > 0}
-    fitting = sum(
+    room = sum(
         min(int(node.get(name, 0) // need) for name, need in needs.items())
         for node in nodes
         if needs
     )
-    if not fitting:
+    if not room:
         raise ValueError(
             "`resources` must fit on a node of the cluster. Received: "
             f"resources={dict(resources)}, with nodes of {nodes}"
         )
-    return resources, fitting
-
-
-def _remote(ray: Any, resources: Resources) -> Any:
     # A worker without a GPU of its own would see and use all GPUs.
     hidden = {} if resources.get("num_gpus") else {"CUDA_VISIBLE_DEVICES": ""}
     variables = {"KERAS_BACKEND": keras.backend.backend(), **hidden}
-    own = {k: v for k, v in resources.items() if k.startswith("num_")}
-    custom = {k: v for k, v in resources.items() if k not in own}
+    own = {k: v for k, v in resources.items() if k in named}
     return ray.remote(_make_seed).options(
         **own,
-        resources=custom,
+        resources={k: v for k, v in resources.items() if k not in named},
         max_retries=TRIES - 1,
         runtime_env={"env_vars": variables},
-    )
+    ), room

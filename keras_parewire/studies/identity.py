@@ -25,12 +25,7 @@ _NAMED = ast.AsyncFunctionDef | ast.ClassDef | ast.FunctionDef
 
 
 def describe(value: Any, what: str) -> Any:
-    """Describes arms or a configuration in types that JSON can hold.
-
-    Args:
-        value: The value.
-        what: Its name in the error message.
-    """
+    """Describes arms or a configuration in types that JSON can hold."""
 
     def convert(item: Any) -> Any:
         if isinstance(item, np.generic):

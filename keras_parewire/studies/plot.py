@@ -15,13 +15,7 @@ from keras_parewire.studies.statistics import (
 def plot(
     values: Values, found: Sequence[Comparison], margin: float | None = None
 ) -> Any:
-    """Plots comparisons with their intervals; see `Study.plot`.
-
-    Args:
-        values: Values by arm, metric and seed.
-        found: What `compare` returns for them.
-        margin: As in `compare`, shaded.
-    """
+    """Plots values and what `compare` returns of them; see `Study.plot`."""
     from matplotlib.figure import Figure
 
     paired = [item for item in found if item.n]

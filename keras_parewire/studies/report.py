@@ -48,21 +48,13 @@ def report(
     metric: str | None = None,
     margin: float | None = None,
 ) -> Report:
-    """Returns the report of a study; see `Study.report`.
-
-    Args:
-        rows: Rows as `Rows` yields them.
-        arms: The names of the arms, with the reference first.
-        metric: As in `compare`.
-        margin: As in `compare`.
-    """
+    """Returns the report of a study; see `Study.report`."""
     values = columns(rows, arms)
     found = compare(values, metric=metric, margin=margin)
     primary = [item for item in found if item.verdict is not None]
     failed = Counter(row["arm"] for row in rows if row["metrics"] is None)
     runs = Counter(row["arm"] for row in rows)
     lines = ["# Study", "", *_failing(arms, runs, failed), *repetitions(values)]
-    lines += _summary(primary)
     for item in primary:
         differences = paired_differences(
             values[item.arm], values[item.reference], item.metric
@@ -166,22 +158,6 @@ def failures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     if len(failed) > LISTED:
         lines.append(f"- and {len(failed) - LISTED} more")
     return [*lines, ""] if failed else []
-
-
-def _summary(primary: Sequence[Comparison]) -> list[str]:
-    """Returns a line that counts verdicts, if there are several."""
-    if len(primary) < 2:
-        return []
-    parts = []
-    for verdict in ("higher", "lower", "equivalent", "undecided"):
-        arms = [f"`{item.arm}`" for item in primary if item.verdict == verdict]
-        if arms:
-            parts.append(f"{len(arms)} {verdict} ({', '.join(arms)})")
-    return [
-        f"Of {len(primary)} arms compared with `{primary[0].reference}` in "
-        f"{primary[0].metric}: {'; '.join(parts)}.",
-        "",
-    ]
 
 
 def _failing(

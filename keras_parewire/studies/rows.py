@@ -16,6 +16,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -195,19 +196,15 @@ class Rows:
                     self._check_same(path, load(path), content)
             return
         problem = ""
-        if self.path.is_symlink() and not self.path.exists():
-            problem = "a link to a folder that does not exist"
-        elif self.path.exists() and not self.path.is_dir():
-            problem = "a file"
-        elif self.runs():
-            problem = (
-                "which holds rows but no `study.json`: restore that file, or "
-                "move the folder away"
-            )
-        elif self.path.exists() and not {"arms", "runs"}.issuperset(
-            name for name in os.listdir(self.path) if not DRAFT.fullmatch(name)
-        ):
-            problem = "which holds other files"
+        # In this order, since another process may be making it.
+        if os.path.lexists(self.path) and not self.path.is_dir():
+            problem = "which is no folder"
+        elif self.path.exists():
+            names = filterfalse(DRAFT.fullmatch, os.listdir(self.path))
+            if self.runs():
+                problem = "with rows but no `study.json`: restore that file"
+            elif not {"arms", "runs"}.issuperset(names):
+                problem = "with other files"
         # Another process may be creating the study right now.
         if problem and not study.exists():
             raise ValueError(
@@ -224,11 +221,12 @@ def _problem(row: Row, arm: str, seed: int) -> str:
     if missing:
         return f"{missing[0]} is missing"
     metrics, error = row["metrics"], row["error"]
-    if metrics is None and isinstance(error, str):
+    is_error = metrics is None and isinstance(error, str)
+    is_result = error is None and isinstance(metrics, dict) and metrics
+    if is_error or (
+        is_result
+        and all(type(value) in (int, float) for value in metrics.values())
+        and all(map(math.isfinite, metrics.values()))
+    ):
         return ""
-    if not isinstance(metrics, dict) or not metrics or error is not None:
-        return f"metrics is {metrics!r} and error is {error!r}"
-    for name, value in metrics.items():
-        if type(value) not in (int, float) or not math.isfinite(value):
-            return f"metrics.{name} is {value!r}"
-    return ""
+    return f"metrics is {metrics!r} and error is {error!r}"

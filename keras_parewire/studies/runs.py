@@ -92,25 +92,19 @@ def make_all(
 
 
 def make_runs(
-    parts: Parts, seed: int, arms: Iterable[str], with_start: bool
+    parts: Parts, seed: int, arms: Iterable[str], with_start: bool = False
 ) -> Runs:
     """Makes the runs of one seed, arm by arm; yields each with its outcome."""
-    make_model, train, known = parts
     for arm in arms:
-        yield arm, make_run(make_model, train, known[arm], seed, with_start)
+        yield arm, make_run(parts, seed, arm, with_start)
 
 
-def make_run(
-    make_model: Callable[[], Any],
-    train: Callable[[Any, int], Any],
-    arm: Arm,
-    seed: int,
-    with_start: bool,
-) -> Outcome:
+def make_run(parts: Parts, seed: int, arm: str, with_start: bool) -> Outcome:
     """Makes a model, applies an arm and trains; see `Study`.
 
     What the functions raise is part of the outcome.
     """
+    make_model, train, arms = parts
     known: dict[str, Any] = {"training": False}
     began = time.perf_counter()
     try:
@@ -118,7 +112,7 @@ def make_run(
         known["identity"] = identify(model)
         if with_start:
             known["start"] = _digests(model)
-        apply_arm(arm, model, seed)
+        apply_arm(arms[arm], model, seed)
         known["training"], began = True, time.perf_counter()
         result = train_model(model, train, seed)
         known["training"] = False

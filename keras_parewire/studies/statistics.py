@@ -124,11 +124,9 @@ def compare(
             width = half_width(n, len(arms))
             if {arm, reference} <= repeated.keys():
                 width = math.inf  # All seeds are one run.
-            half = width * deviation if width < math.inf else math.inf
-            # Without a mean there are no seeds either.
-            low, high = interval = (
-                (mean - half, mean + half) if half < math.inf else (-half, half)
-            )
+            low, high = -math.inf, math.inf
+            if width < math.inf:
+                low, high = mean - width * deviation, mean + width * deviation
             verdict = None
             if name == metrics[0]:
                 verdict = "undecided"
@@ -137,11 +135,8 @@ def compare(
                 if margin is not None and -margin < low <= high < margin:
                     verdict = "equivalent"
             effect = mean / deviation if deviation else None
-            comparisons.append(
-                Comparison(
-                    arm, reference, name, n, mean, interval, effect, verdict
-                )
-            )
+            about = (arm, reference, name, n, mean, (low, high), effect)
+            comparisons.append(Comparison(*about, verdict))
     return comparisons
 
 

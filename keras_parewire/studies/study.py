@@ -45,15 +45,13 @@ class Study:
         metrics = train(model, seed)
 
     For each seed, all arms start from the same draw, and training draws the
-    same random numbers: the arms differ in nothing else. If `train` makes what
-    it draws from its seed, a run depends only on its arm and its seed. Its
-    result is then the same in any order, in any process and on any machine of
-    the same kind.
+    same random numbers. If `train` makes what else it draws from its seed, a
+    run depends only on its arm and its seed: its result is the same in any
+    order and in any process on machines of one kind.
 
     Each run adds a file to the folder `path`. If the study is interrupted, the
-    same call of `run` resumes it with the missing runs. A run that raises an
-    exception, or returns NaN or infinity, is kept with the error and shown in
-    the report.
+    same call of `run` resumes it. A run that raises an exception, or returns
+    NaN or infinity, is kept with the error and shown in the report.
 
     Example:
 
@@ -129,14 +127,12 @@ class Study:
                     f"`{name}({', '.join(takes)})`. "
                     f"Received: {name}={functions[name]!r}, for which {problem}"
                 )
-        if metric is not None and not isinstance(metric, str):
+        if not isinstance(metric or "", str) or not isinstance(
+            config or {}, Mapping
+        ):
             raise TypeError(
-                "`metric` must be the name of a number that `train` returns, "
-                f"or None. Received: metric={metric!r}"
-            )
-        if config is not None and not isinstance(config, Mapping):
-            raise TypeError(
-                f"`config` must be a dict or None. Received: config={config!r}"
+                "`metric` must be a name or None, `config` a dict or None. "
+                f"Received: metric={metric!r}, config={config!r}"
             )
         self.arms: dict[str, Arm] = check_arms(arms)
         self.metric = metric
@@ -169,9 +165,9 @@ class Study:
         Returns:
             A `Check`, which prints itself. It has `repeatable`, whether both
             runs of seed 0 gave the same numbers and weights to the last bit;
-            `metrics`, how far they are apart for each metric, and how far two
-            seeds are; and `arms`, how many matrices and which share of the
-            weights each arm changed.
+            `metrics`, how far they and two seeds are apart for each metric; and
+            `arms`, how many matrices and which share of the weights each arm
+            changed.
         """
         return check(self._make_model, self._train, self.arms)
 
@@ -182,7 +178,7 @@ class Study:
         until_decided: bool = False,
         margin: float | None = None,
         retry_failed: bool = False,
-        ray: bool | str = False,
+        ray: bool = False,
         resources: Mapping[str, float] | None = None,
         on_run: Callable[[dict[str, Any]], object] | None = None,
         verbose: int = 1,
@@ -195,36 +191,30 @@ class Study:
         Args:
             seeds: Integers, 0 or more, each once.
             until_decided: Whether an arm gets no more seeds once `compare` has
-                a verdict on it. When all arms have one, the study ends. Only
-                the rows of earlier seeds count, in the order of `seeds`, so a
-                study that is resumed makes the same runs. Where several seeds
-                run at once, those count that are there when a seed begins.
-                Defaults to False.
+                a verdict on it. When all have one, the study ends. Only rows of
+                earlier seeds count, in the order of `seeds` (where several run
+                at once, those that are there), so a study that is resumed makes
+                the same runs. Defaults to False.
             margin: With `until_decided`, as in `compare`. Defaults to None.
             retry_failed: Whether to make failed runs again. Defaults to False.
-            ray: Whether to spread the seeds over a Ray cluster: the one that
-                `RAY_ADDRESS` names or that runs on this machine, or else a new
-                one for this call. Or the address of a cluster. A seed that
-                kills three workers is kept as failed. Defaults to False.
+            ray: Whether to spread the seeds over a Ray cluster, to which
+                `ray.init` may have connected. A seed that kills three workers
+                is kept as failed. Defaults to False.
             resources: What one seed on Ray takes, as in `{"num_cpus": 2}`.
                 Defaults to None: one GPU, or one CPU where there is no GPU.
-            on_run: Function that this process calls with each new row when it
-                is written, a dict like those of `rows`, for example to log it:
-                `lambda row: mlflow.log_metric("loss", row["loss"])`. What it
-                raises ends the call. Defaults to None.
+            on_run: Function that is called with each row when it is written, a
+                dict like those of `rows`, for example to log it: `lambda row:
+                mlflow.log_metric("loss", row["loss"])`. Defaults to None.
             verbose: 0 for silence, 1 for a progress bar over the runs.
                 Defaults to 1.
 
         Raises:
-            Exception: What the functions raised, if no run of the study has
-                ever ended by itself and a whole seed fails, or if an arm cannot
-                be applied in its first run. No rows are written of it.
+            Exception: What the functions raised, without rows, if nothing has
+                worked yet: no run of the study, or no start of an arm.
             ValueError: If an argument is wrong, `train` returns other names
-                than before, or the folder holds damaged rows or those of
-                another model or environment.
-            TypeError: If an argument is of the wrong type.
+                than before, or the folder holds other or damaged rows.
+            TypeError: If `seeds` are no integers.
             ImportError: If `ray` is set but Ray is not installed.
-            ConnectionError: If there is no Ray cluster at the address.
 
         Warns:
             UserWarning: If runs have failed, in this call or an earlier one, or
@@ -232,35 +222,18 @@ class Study:
         """
         numbers = check_seeds(seeds)
         check_margin(margin)
-        for is_wrong, requirement, received in (
-            (
-                margin is not None and not until_decided,
-                "`margin` must come with `until_decided=True`, or be given to "
-                "`report`",
-                f"margin={margin!r}, until_decided=False",
-            ),
-            (
-                until_decided and len(self.arms) < 2,
-                "`until_decided` needs two arms to compare",
-                f"arms={list(self.arms)}",
-            ),
-            (
-                not isinstance(ray, bool | str) or ray == "",
-                "`ray` must be a boolean or the address of a cluster",
-                f"ray={ray!r}",
-            ),
-            (
-                resources is not None and ray is False,
-                "`resources` must come with `ray`, whose tasks take them",
-                f"resources={resources!r}, ray=False",
-            ),
-            (
-                not (on_run is None or callable(on_run)),
-                "`on_run` must be a function that takes a row, or None",
-                f"on_run={on_run!r}",
-            ),
+        received = (
+            f"until_decided={until_decided!r}, margin={margin!r}, ray={ray!r}, "
+            f"resources={resources!r}, on_run={on_run!r}, arms={[*self.arms]}"
+        )
+        for holds, requirement in (
+            (until_decided or margin is None, "`margin` needs `until_decided`"),
+            (ray or resources is None, "`resources` needs `ray`"),
+            (isinstance(ray, bool), "`ray` must be a boolean"),
+            (callable(on_run or print), "`on_run` must be a function, or None"),
+            (len(self.arms) > until_decided, "`until_decided` needs two arms"),
         ):
-            if is_wrong:
+            if not holds:
                 raise ValueError(f"{requirement}. Received: {received}")
         wanted = {(arm, seed) for seed in numbers for arm in self.arms}
         if retry_failed:
@@ -282,14 +255,13 @@ class Study:
                     yield seed, arms
 
         parts = self._make_model, self._train, self.arms
-        if ray is False:
-            made = make_all(parts, missing(), self._recorder.wants_start)
-        else:
+        made = make_all(parts, missing(), self._recorder.wants_start)
+        if ray:
             from keras_parewire.studies import cluster
 
-            address = ray if isinstance(ray, str) else None
-            asked = missing(), self._recorder.wants_start
-            made = cluster.make_all(parts, *asked, address, resources)
+            made = cluster.make_all(
+                parts, missing(), self._recorder.wants_start, resources
+            )
         if verbose and there:
             print(f"{len(there)} rows there, {total} to make")
         bar = keras.utils.Progbar(total, unit_name="run") if verbose else None
@@ -324,7 +296,7 @@ class Study:
 
         Raises:
             ValueError: If there is no such arm, or as in `run`.
-            TypeError: If an argument is of the wrong type.
+            TypeError: If `seed` or `metrics` are of the wrong type.
         """
         if arm not in self.arms:
             raise ValueError(

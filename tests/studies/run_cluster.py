@@ -103,11 +103,15 @@ def remove_node(cluster, nodes, marker):
 
 
 def run_first_driver(folder, address):
+    import ray
+
     from keras_parewire.studies import Study
+
+    ray.init(address, log_to_driver=False)
 
     train = make_train_and_wait(folder)
     study = Study(make_model, train, arms=ARMS, path=folder / "study")
-    study.run(SEEDS, ray=address, verbose=0)
+    study.run(SEEDS, ray=True, verbose=0)
 
 
 def kill_first_driver(folder, address):
@@ -150,11 +154,12 @@ def main(folder):
             path=folder / "study",
             any_code=True,
         )
-        study.run(SEEDS, ray=cluster.address, verbose=0)
-        assert not ray.is_initialized()
+        ray.init(cluster.address, log_to_driver=False)
+        study.run(SEEDS, ray=True, verbose=0)
+        assert ray.is_initialized()  # It was before.
         assert all(path.read_bytes() == row for path, row in finished.items())
         # All there, so that nothing is run again.
-        study.run(SEEDS, ray=cluster.address, verbose=0)
+        study.run(SEEDS, ray=True, verbose=0)
         study = Study(
             make_model,
             make_train_and_die(folder),
@@ -162,10 +167,11 @@ def main(folder):
             path=study.path,
             any_code=True,
         )
-        study.run([*SEEDS, 99], ray=cluster.address, verbose=0)
+        study.run([*SEEDS, 99], ray=True, verbose=0)
         assert [row["seed"] for row in study.rows() if row["error"]] == [99, 99]
         assert len((folder / "deaths").read_text().split()) == 3
     finally:
+        ray.shutdown()
         cluster.shutdown()
 
 

@@ -1,7 +1,6 @@
 import functools
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +10,8 @@ import pytest
 from helpers import as_array
 from test_study import ARMS, instant, make_small_model, results
 
-from keras_parewire.studies import Study, cluster
-from keras_parewire.studies.runs import make_run
+from keras_parewire.studies import Study
+from keras_parewire.studies.runs import make_runs
 
 # There are wheels for few systems and Python versions.
 needs_ray = pytest.mark.skipif(
@@ -145,12 +144,11 @@ def study(tmp_path):
 
 @pytest.fixture
 def expected():
+    parts = make_small_model, instant, ARMS
     return {
-        (arm, seed): make_run(
-            make_small_model, instant, function, seed, False
-        ).metrics["loss"]
+        (arm, seed): outcome.metrics["loss"]
         for seed in range(3)
-        for arm, function in ARMS.items()
+        for arm, outcome in make_runs(parts, seed, ARMS)
     }
 
 
@@ -238,48 +236,6 @@ def test_ray_must_be_installed(monkeypatch, study):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"keras_parewire\[ray\].*Received"):
         study.run([0], ray=True, verbose=0)
-
-
-@pytest.mark.any_backend
-@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:x", "free"])
-def test_unreachable_cluster(monkeypatch, study, address):
-    monkeypatch.setitem(sys.modules, "ray", FakeRay())
-    if address == "free":
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
-    with pytest.raises(ConnectionError, match=f"Received: ray='{address}'"):
-        study.run([0], ray=address, verbose=0)
-    assert not study.path.exists()
-
-
-@pytest.fixture
-def listening():
-    """The address of a program that accepts connections and says nothing."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-
-
-@pytest.mark.any_backend
-def test_a_cluster_that_takes_no_driver(monkeypatch, study, listening):
-    monkeypatch.setitem(sys.modules, "ray", FakeRay())
-    monkeypatch.setattr(cluster, "WAIT", 0.01)
-    with pytest.raises(ConnectionError, match=r"driver in 0\.01\. Received"):
-        study.run([0], ray=listening, verbose=0)
-    assert not study.path.exists()
-
-
-@pytest.mark.any_backend
-def test_what_a_driver_says_is_in_the_error(
-    monkeypatch, study, listening, tmp_path
-):
-    (tmp_path / "ray.py").write_text("def init(address): raise OSError('no')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "ray", FakeRay())
-    with pytest.raises(ConnectionError, match=r"Received: (?s:.)*OSError: no"):
-        study.run([0], ray=listening, verbose=0)
 
 
 @pytest.mark.any_backend

@@ -159,17 +159,6 @@ def test_other_metrics_are_exploratory():
     assert "| accuracy" in text.split("## Exploratory metrics")[1]
 
 
-def test_many_arms_begin_with_a_summary():
-    arms = ("plain", *(f"arm{i}" for i in range(49)))
-    rows = make_rows(20, arms=arms)
-    summary = make_report(rows).splitlines()[2]
-    assert summary.startswith("Of 49 arms compared with `plain` in accuracy: ")
-    counts = re.findall(r"(\d+) (?:higher|lower|equivalent|undecided)", summary)
-    assert sum(map(int, counts)) == 49
-    # One arm is its own summary.
-    assert make_report(make_rows()).splitlines()[2].startswith("- `pa` is")
-
-
 @pytest.mark.parametrize(
     ("failed", "said"),
     [

@@ -10,7 +10,7 @@ from keras import layers
 
 from keras_parewire import reinitialize, rewire_model
 from keras_parewire.studies import Study
-from keras_parewire.studies.runs import make_run
+from keras_parewire.studies.runs import make_runs
 
 X = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
 Y = (X.sum(axis=1, keepdims=True) > 0).astype("float32")
@@ -238,10 +238,13 @@ CASES = {
 }
 
 
+def run(make, train, arm=None, seed=0):
+    [(_, outcome)] = make_runs((make, train, {"arm": arm}), seed, ["arm"])
+    return outcome
+
+
 def loss_of(make, train, arm, seed):
-    outcome = make_run(
-        make, lambda m, s: {"loss": float(train(m, s))}, arm, seed, False
-    )
+    outcome = run(make, lambda m, s: {"loss": float(train(m, s))}, arm, seed)
     assert outcome.exception is None, outcome.error
     return outcome.metrics["loss"]
 
@@ -270,7 +273,7 @@ def test_arms_start_from_the_same_draw():
 
     for seed in (0, 1):
         for arm in (None, rewire_model, flip):
-            make_run(make_model, look, arm, seed, False)
+            run(make_model, look, arm, seed)
     for seed in (0, 1):
         plain, pa, other = (seen[seed, place] for place in range(3))
         assert not np.array_equal(plain[0], pa[0])
@@ -300,7 +303,7 @@ def test_numbers_that_keras_counts_are_not_in_names(own):
         return {name: values[-1] for name, values in history.items()}
 
     for _ in range(2):
-        outcome = make_run(lambda: make_metrics(own), train, None, 0, False)
+        outcome = run(lambda: make_metrics(own), train)
         names = ["loss", own or "auc", "recall", "top_5", "top_10"]
         names += [f"val_{name}" for name in names]
         assert sorted(outcome.metrics) == sorted(names)
@@ -321,7 +324,7 @@ def test_outputs_that_keras_numbers_keep_their_order():
         return [x for x in model.layers if isinstance(x, layers.Dense)]
 
     make(), make()
-    outcome = make_run(make, train, None, 0, False)
+    outcome = run(make, train)
     expected = {f"dense_{i}_mae" if i else "dense_mae": i for i in range(12)}
     assert outcome.metrics == expected
 

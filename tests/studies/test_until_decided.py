@@ -169,7 +169,7 @@ def test_bar_ends_where_the_study_does(make_study, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"margin": 0.1}, r"`margin` must come with `until_decided=True`"),
+        ({"margin": 0.1}, "`margin` needs `until_decided`"),
         ({"until_decided": True, "margin": -1}, "Received: margin=-1"),
     ],
 )
@@ -179,5 +179,5 @@ def test_wrong_options(make_study, options, message):
 
 
 def test_one_arm_cannot_be_decided(make_study):
-    with pytest.raises(ValueError, match=r"Received: arms=\['plain'\]"):
+    with pytest.raises(ValueError, match=r"two arms.*arms=\['plain'\]"):
         run(make_study(make_numbers({"plain": 0.0})))
