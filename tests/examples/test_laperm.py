@@ -8,6 +8,8 @@ from laperm_pools import random_prune, share_value
 
 from keras_parewire import LookaheadPermutation
 
+pytestmark = pytest.mark.any_backend
+
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((40, 12), np.float32)
 Y = RNG.standard_normal((40, 3), np.float32)
