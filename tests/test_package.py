@@ -114,18 +114,23 @@ def test_docstring_examples(name):
         assert results.attempted > 0
 
 
+@pytest.fixture
+def short_studies(tmp_path, monkeypatch):
+    """Studies of two seeds."""
+    monkeypatch.chdir(tmp_path)
+    run = Study.run
+    monkeypatch.setattr(
+        Study, "run", lambda self, seeds, **_: run(self, seeds[:2])
+    )
+
+
 def fences(path):
     return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
 
 
 @pytest.mark.any_backend
 @pytest.mark.slow
-def test_readme_examples(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    run = Study.run
-    monkeypatch.setattr(
-        Study, "run", lambda self, seeds, **_: run(self, seeds[:2])
-    )
+def test_readme_examples(short_studies):
     blocks = fences(ROOT / "README.md")
     assert blocks
     names = {}
@@ -133,3 +138,13 @@ def test_readme_examples(tmp_path, monkeypatch):
         exec(compile(block, "README.md", "exec"), names)
     rows = names["study"].rows()
     assert [row["arm"] for row in rows] == ["plain", "pa"] * 2
+
+
+@pytest.mark.any_backend
+@pytest.mark.slow
+def test_the_study_of_the_gallery(short_studies):
+    # The tests of the site leave it out.
+    path = ROOT / "docs" / "gallery" / "plot_0_paired_study.py"
+    names = {}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    assert len(names["study"].rows()) == 2 * len(names["arms"])
