@@ -62,7 +62,8 @@ def plot_strengths(kernel: Tensor, *, ax: "Axes | None" = None) -> "Axes":
             label=f"{len(values)} {side} neurons",
         )
     axes.set(xlabel="strength", ylabel="number of neurons")
-    axes.legend()
+    axes.margins(y=0.35)  # Room for the legend.
+    axes.legend(loc="upper right")
     return axes
 
 
