@@ -28,7 +28,8 @@ def register_axes(
 ) -> None:
     """Registers the axes of a custom layer's kernels.
 
-    All functions for whole models use the registered axes. These also apply to
+    All functions for whole models use the registered axes, along which the
+    initializers of `reinitialize` also count fans. They also apply to
     subclasses of the class and to layers inside it that are otherwise unknown,
     and they take precedence over the axes that the package knows for Keras' own
     layers.
@@ -163,4 +164,5 @@ def _checked_axes(axes: Any, weight: str) -> KernelAxes:
             "`groups` must be 1 or more. "
             f"Received, for the {weight}: groups={groups}"
         )
-    return KernelAxes(input_axes, output_axes, count)
+    fans = input_axes, output_axes
+    return KernelAxes(input_axes, output_axes, count, fans=fans)

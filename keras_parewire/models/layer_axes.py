@@ -42,6 +42,8 @@ class KernelAxes(NamedTuple):
         rank: The rank of the kernel that the axes are for; None for any.
         skipped_by_default: Why the kernel is skipped unless `layers` names its
             own layer, or None.
+        fans: The axes along which initializers count the kernel's fans; None if
+            they read them from its shape, as most layers of Keras let them.
     """
 
     input_axes: Sequence[int]
@@ -49,37 +51,31 @@ class KernelAxes(NamedTuple):
     groups: int = 1
     rank: int | None = None
     skipped_by_default: Skipped | None = None
+    fans: tuple[Sequence[int], Sequence[int]] | None = None
 
 
 # Maps a layer to the axes of its kernels, by the names of the weights.
 AxesOfLayer: TypeAlias = Callable[[Any], Mapping[str, KernelAxes]]
 
 
-def einsum_axes(
-    layer: layers.EinsumDense,
-) -> tuple[list[int], list[int]] | None:
-    """Returns the input and output axes of an `EinsumDense` kernel.
+def einsum_axes(layer: layers.EinsumDense) -> dict[str, KernelAxes]:
+    """Returns the axes of an `EinsumDense` kernel.
 
     A letter that the kernel shares with both the input and the output numbers
-    groups. Returns None if no letter is summed over or none is new in the
+    groups. There are none if no letter is summed over or none is new in the
     output.
     """
-    inputs, kernel, output = _operands(layer)
-    summed = [i for i, letter in enumerate(kernel) if letter not in output]
-    new = [i for i, letter in enumerate(kernel) if letter not in inputs]
-    return (summed, new) if summed and new else None
-
-
-def _operands(layer: layers.EinsumDense) -> tuple[str, str, str]:
-    """Returns the letters of the inputs, the kernel and the outputs."""
     operands, output = layer.equation.replace(" ", "").split("->")
     inputs, kernel = operands.split(",")
-    return inputs, kernel.replace("...", ""), output
-
-
-def _einsum(layer: layers.EinsumDense) -> dict[str, KernelAxes]:
-    axes, rank = einsum_axes(layer), len(_operands(layer)[1])
-    return {"kernel": KernelAxes(*axes, rank=rank)} if axes else {}
+    kernel = kernel.replace("...", "")
+    places = range(len(kernel))
+    summed = [i for i in places if kernel[i] not in output]
+    new = [i for i in places if kernel[i] not in inputs]
+    if not summed or not new:
+        return {}
+    # Keras counts a letter of groups among the outputs.
+    fans = summed, [i for i in places if i not in summed]
+    return {"kernel": KernelAxes(summed, new, rank=len(kernel), fans=fans)}
 
 
 def _last_axis(rank: int, groups: int = 1) -> KernelAxes:
@@ -136,7 +132,7 @@ def _embedding(layer: layers.Embedding) -> dict[str, KernelAxes]:
 
 AXES_OF_LAYERS: dict[type, AxesOfLayer] = {
     layers.Dense: lambda layer: {"kernel": _last_axis(2)},
-    layers.EinsumDense: _einsum,
+    layers.EinsumDense: einsum_axes,
     layers.Embedding: _embedding,
     layers.SimpleRNNCell: _recurrent(0),
     layers.LSTMCell: _recurrent(0),

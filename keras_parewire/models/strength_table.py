@@ -3,14 +3,17 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 
-from keras_parewire.models.kernels import ClassifiedWeight, classify_weights
+from keras_parewire.models.kernels import Survey, survey_model
 from keras_parewire.models.layer_axes import Skipped
-from keras_parewire.models.weights import unbuilt_layers
 from keras_parewire.rewiring.strengths import view_variance
+
+# The strength variance of each kernel, before and after, and a remark, by the
+# place of the weight.
+Measured: TypeAlias = dict[int, tuple[float, float, str | None]]
 
 
 @dataclass(frozen=True)
@@ -101,16 +104,7 @@ class StrengthReport:
         return "\n".join(lines)
 
 
-_HEADER = (
-    "kernel",
-    "shape",
-    "inputs",
-    "outputs",
-    "groups",
-    "before",
-    "after",
-    "",
-)
+_HEADER = (*"kernel shape inputs outputs groups before after".split(), "")
 
 
 def _cells(row: ReportRow) -> tuple[str, ...]:
@@ -163,43 +157,38 @@ def strength_report(model: keras.Model | keras.layers.Layer) -> StrengthReport:
             kernel holds NaN or infinite weights.
         TypeError: If `model` is not a Keras model or layer.
     """
+    survey = survey_model(model)
+    measured: Measured = {}
+    for item in survey.weights:
+        if item.view is not None:
+            values = item.weight.finite_values()
+            variance = view_variance(values, item.view)
+            measured[item.weight.place] = variance, variance, None
+    return make_report(survey, measured, None)
+
+
+def make_report(
+    survey: Survey, measured: Measured, seed: int | None
+) -> StrengthReport:
+    """Returns the report on a model.
+
+    Args:
+        survey: The survey of the model.
+        measured: What was measured of the kernels.
+        seed: The seed that was used, or None.
+    """
     rows = []
-    for item in classify_weights(model):
+    for item in survey.weights:
+        path, shape = item.weight.variable.path, item.weight.shape
         if item.view is None:
-            rows.append(skipped_row(item))
+            rows.append(ReportRow(path, shape, skipped=item.reason))
             continue
-        variance = view_variance(item.weight.finite_values(), item.view)
-        rows.append(kernel_row(item, variance, variance))
-    return StrengthReport((*rows, *unbuilt_rows(model)), None)
-
-
-def kernel_row(
-    item: ClassifiedWeight,
-    before: float,
-    after: float,
-    remark: str | None = None,
-) -> ReportRow:
-    """Returns the row of a kernel."""
-    path, shape = item.weight.variable.path, item.weight.shape
-    groups, inputs, outputs = item.view.stack_shape  # type: ignore[union-attr]
-    return ReportRow(
-        path, shape, inputs, outputs, groups, before, after, remark=remark
-    )
-
-
-def skipped_row(item: ClassifiedWeight) -> ReportRow:
-    """Returns the row of a weight that is not a kernel, or not selected."""
-    path, shape = item.weight.variable.path, item.weight.shape
-    return ReportRow(path, shape, skipped=item.reason)
-
-
-def unbuilt_rows(model: keras.Model | keras.layers.Layer) -> list[ReportRow]:
-    """Returns a row for each layer that has not been built."""
-    return [
-        ReportRow(
-            "/".join(layer.name for layer in reversed(chain[:-1])),
-            None,
-            skipped=Skipped.NOT_BUILT.value,
+        groups, inputs, outputs = item.view.stack_shape
+        before, after, remark = measured[item.weight.place]
+        sides = inputs, outputs, groups
+        rows.append(
+            ReportRow(path, shape, *sides, before, after, remark=remark)
         )
-        for chain in unbuilt_layers(model)
-    ]
+    for path in survey.unbuilt:
+        rows.append(ReportRow(path, None, skipped=Skipped.NOT_BUILT.value))
+    return StrengthReport(tuple(rows), seed)

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_parewire.initializers.wrapper import InitializerWrapper
-from keras_parewire.models.weights import check_layer, walk
+from keras_parewire.models.weights import chains_of, check_layer
 
 
 def strip_initializers(model: keras.Model | keras.layers.Layer) -> None:
@@ -34,9 +34,10 @@ def strip_initializers(model: keras.Model | keras.layers.Layer) -> None:
         TypeError: If `model` is not a Keras model or layer.
     """
     check_layer(model)
+    layers = [chain[0] for chain in chains_of(model)]
     wrapped = [
         (layer, name, value)
-        for layer in walk(model)
+        for layer in layers
         for name, value in vars(layer).items()
         if isinstance(value, InitializerWrapper)
     ]
@@ -44,7 +45,7 @@ def strip_initializers(model: keras.Model | keras.layers.Layer) -> None:
         _set_all((layer, name, _innermost(v)) for layer, name, v in wrapped)
         # Innermost first, to report the layer that itself refers to the
         # package.
-        for layer in reversed(list(walk(model))):
+        for layer in reversed(layers):
             _check_is_plain(layer)
     except BaseException:
         _set_all(wrapped)
