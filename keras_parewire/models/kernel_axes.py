@@ -122,47 +122,40 @@ def _checked(
 
     def axes_of_layer(layer: keras.layers.Layer) -> dict[str, KernelAxes]:
         known = function(layer)
-        kind = type(layer).__name__
+        received = f"Received, for {type(layer).__name__}: {known!r}"
         if not isinstance(known, Mapping):
             raise TypeError(
                 "A function given to `register_axes` must return a dict from "
-                f"weight names to axes. Received, for {kind}: {known!r}"
+                f"weight names to axes. {received}"
             )
-        names = {variable.name for variable in layer.weights} | {
-            name
-            for name, value in vars(layer).items()
-            if isinstance(value, keras.Variable)
-        }
-        checked = {}
-        for name, axes in known.items():
+        held = vars(layer).items()
+        names = {k for k, v in held if isinstance(v, keras.Variable)}
+        names |= {variable.name for variable in layer.weights}
+        for name in known:
             if name not in names:
                 raise ValueError(
                     "A function given to `register_axes` must name weights of "
                     f"its layer, which are {sorted(names)}. There is no weight "
-                    f"{name!r}. Received, for {kind}: {known!r}"
+                    f"{name!r}. {received}"
                 )
-            checked[name] = _checked_axes(axes, f"weight {name!r} of {kind}")
-        return checked
+        return {k: _checked_axes(v, k, received) for k, v in known.items()}
 
     return axes_of_layer
 
 
-def _checked_axes(axes: Any, weight: str) -> KernelAxes:
+def _checked_axes(axes: Any, name: str, received: str) -> KernelAxes:
     try:
-        input_axes, output_axes, groups = axes if len(axes) == 3 else (*axes, 1)
+        inputs, outputs, groups = axes if len(axes) == 3 else (*axes, 1)
         count = as_integer(groups)
         if count is None:
             raise TypeError("The number of groups is not an integer.")
     except (TypeError, ValueError) as error:
         raise TypeError(
-            "The axes of a kernel must be `(input_axes, output_axes)` or "
-            "`(input_axes, output_axes, groups)`. "
-            f"Received, for the {weight}: {axes!r}"
+            f"The axes of the weight {name!r} must be `(input_axes, "
+            "output_axes)` or `(input_axes, output_axes, groups)`. " + received
         ) from error
     if count < 1:
         raise ValueError(
-            "`groups` must be 1 or more. "
-            f"Received, for the {weight}: groups={groups}"
+            f"`groups` must be 1 or more for the weight {name!r}. {received}"
         )
-    fans = input_axes, output_axes
-    return KernelAxes(input_axes, output_axes, count, fans=fans)
+    return KernelAxes(inputs, outputs, count, fans=(inputs, outputs))

@@ -113,7 +113,7 @@ def survey_model(
 def classify_weights(
     model: keras.Model | keras.layers.Layer, layers: Selection = None
 ) -> list[ClassifiedWeight]:
-    """Returns the weights of the survey of a model."""
+    """Returns only the weights of a survey."""
     return survey_model(model, layers).weights
 
 
@@ -174,12 +174,12 @@ def _unbuilt(chains: list[Chain]) -> list[str]:
     Leaves out layers inside an unbuilt layer, unless that is a model, which has
     no weights besides those of its layers.
     """
+    # A layer without a `build` of its own has no weights to build.
     unbuilt = {
-        id(chain[0])
-        for chain in chains
-        # A layer without a `build` of its own has no weights to build.
-        if not (chain[0].built or isinstance(chain[0], keras.Model))
-        and type(chain[0]).build is not keras.layers.Layer.build
+        id(layer)
+        for layer, *_ in chains
+        if not (layer.built or isinstance(layer, keras.Model))
+        and type(layer).build is not keras.layers.Layer.build
     }
     return [
         "/".join(layer.name for layer in reversed(chain[:-1]))

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import Variable, ops
 
 from keras_parewire.models.kernels import Survey
 from keras_parewire.models.weights import Update, instances_in
@@ -33,15 +33,10 @@ def check_no_steps(survey: Survey) -> None:
 def updates_that_reset(
     survey: Survey, *, keep_trained: bool = False
 ) -> Iterator[Update]:
-    """Yields the updates that make the optimizers of a model new.
+    """Yields the updates that make the optimizers new but for learning rates.
 
-    Only learning rates stay. A schedule-free optimizer keeps copies of the
-    weights and returns to them in its first step, so ask for its new state
-    after the weights have changed.
-
-    Args:
-        survey: The survey of the model.
-        keep_trained: Whether to leave optimizers that have taken a step alone.
+    A schedule-free optimizer keeps copies of the weights and returns to them in
+    its first step, so ask for them after the weights have changed.
     """
     for optimizer in survey.optimizers:
         if optimizer.built and not (keep_trained and steps_of(optimizer)):
@@ -74,18 +69,16 @@ def _updates(optimizer: keras.optimizers.Optimizer) -> Iterator[Update]:
 
 
 def _unbuilt(value: Any) -> Any:
-    """Returns an optimizer as it was before it was built.
+    """Returns a copy of what an optimizer holds, or of it, without variables.
 
-    Its config may not tell, and it has none if its learning rate is a function.
-
-    Args:
-        value: The optimizer, or what it holds. Of that, other optimizers are
-            replaced in the same way, and variables left out.
+    The config of an optimizer may not tell how it was made, and it has none if
+    its learning rate is a function.
     """
     if isinstance(value, dict):
-        return {k: _unbuilt(v) for k, v in value.items() if not _is_variable(v)}
+        kept = {k: v for k, v in value.items() if not isinstance(v, Variable)}
+        return {key: _unbuilt(each) for key, each in kept.items()}
     if isinstance(value, list):
-        return [_unbuilt(each) for each in value if not _is_variable(each)]
+        return [_unbuilt(v) for v in value if not isinstance(v, Variable)]
     if not isinstance(value, keras.optimizers.Optimizer):
         return value
     kind: Any = type(value)
@@ -95,27 +88,23 @@ def _unbuilt(value: Any) -> Any:
     attributes = vars(new)
     made = {name for name in attributes if name.startswith("_")} | {"built"}
     for name, each in vars(value).items():
-        if name not in made and not _is_variable(each):
+        if name not in made and not isinstance(each, Variable):
             attributes[name] = _unbuilt(each)
     return new
 
 
-def _is_variable(value: Any) -> bool:
-    return isinstance(value, keras.Variable)
-
-
-def _trained_by(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+def _trained_by(optimizer: keras.optimizers.Optimizer) -> list[Variable]:
     """Lists the weights that an optimizer was built for, in their order.
 
     They need not be all that train in a layer now: it may have been built for
     layers of several models, or before one was frozen.
     """
     own = set(map(id, optimizer.variables))
-    held = instances_in(vars(optimizer).values(), keras.Variable)
+    held = instances_in(vars(optimizer).values(), Variable)
     return list({id(v): v for v in held if id(v) not in own}.values())
 
 
 def _without_rates(
     optimizer: keras.optimizers.Optimizer,
-) -> list[keras.Variable]:
+) -> list[Variable]:
     return [v for v in optimizer.variables if v.name != "learning_rate"]

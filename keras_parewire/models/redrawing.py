@@ -9,11 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_parewire.initializers.bases import (
-    Base,
-    draw_from_base,
-    with_axes,
-)
+from keras_parewire.initializers.bases import Base, draw_from_base, with_axes
 from keras_parewire.initializers.reseeding import (
     NextSeed,
     config_with_new_seeds,
@@ -21,12 +17,7 @@ from keras_parewire.initializers.reseeding import (
 )
 from keras_parewire.initializers.wrapper import InitializerWrapper
 from keras_parewire.models.kernels import ClassifiedWeight
-from keras_parewire.models.layer_axes import einsum_axes
-from keras_parewire.models.weights import (
-    OwnedWeight,
-    Stream,
-    own_weights,
-)
+from keras_parewire.models.weights import OwnedWeight, Stream, own_weights
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.rewiring.values import check_finite, known_values
 
@@ -119,7 +110,7 @@ def _redraw_layer(
         while problem.__context__ is not None:
             problem = problem.__context__
         raise ValueError(" ".join(str(problem).split())[:120])
-    return {weight.place: _drawn_by_name(weight, seed) for weight in named}
+    return {w.place: _draw(w.initializer, w, seed) for w in named}
 
 
 def _recreated(
@@ -154,16 +145,15 @@ def _recreated(
         )
     new_of = dict(zip(map(id, old), new, strict=True))
     return {
-        weight.place: _drawn(weight, new_of[id(weight.variable)], seed, scope)
-        for weight in weights
-        if id(weight.variable) in new_of
+        w.place: _draw_again(new_of[id(w.variable)], w, seed, scope)
+        for w in weights
+        if id(w.variable) in new_of
     }
 
 
-def _drawn(
-    weight: OwnedWeight, new: keras.Variable, seed: int, scope: Any
+def _draw_again(
+    new: keras.Variable, weight: OwnedWeight, seed: int, scope: Any
 ) -> np.ndarray:
-    """Returns the values of a variable, drawn with the weight's own seed."""
     held = [
         each
         for each in vars(new).values()
@@ -172,19 +162,12 @@ def _drawn(
     # The layer's code may have assigned values after it made the variable.
     if not held or scope.get_current_value(new) is not None:
         return known_values(new)
-    next_seed = _seeds(weight, seed, Stream.DRAWING)
-    initializer = with_new_seeds(held[0], next_seed)
-    return known_values(initializer(weight.shape, dtype=weight.dtype))
+    return _draw(held[0], weight, seed)
 
 
-def _drawn_by_name(weight: OwnedWeight, seed: int) -> np.ndarray:
-    next_seed = _seeds(weight, seed, Stream.DRAWING)
-    initializer = with_new_seeds(weight.initializer, next_seed)
-    if isinstance(weight.layer, keras.layers.EinsumDense):
-        axes = einsum_axes(weight.layer).get(weight.variable.name)
-        if axes is not None and axes.fans is not None:
-            initializer = with_axes(initializer, *axes.fans)
-    return known_values(initializer(weight.shape, dtype=weight.dtype))
+def _draw(initializer: Any, weight: OwnedWeight, seed: int) -> np.ndarray:
+    seeded = with_new_seeds(initializer, _seeds(weight, seed, Stream.DRAWING))
+    return known_values(seeded(weight.shape, dtype=weight.dtype))
 
 
 def _seeds(weight: OwnedWeight, seed: int, purpose: Stream) -> NextSeed:

@@ -11,8 +11,7 @@ from keras_parewire.models.kernels import Survey, survey_model
 from keras_parewire.models.layer_axes import Skipped
 from keras_parewire.rewiring.strengths import view_variance
 
-# The strength variance of each kernel, before and after, and a remark, by the
-# place of the weight.
+# The strength variances before and after and the remark, by the weight's place.
 Measured: TypeAlias = dict[int, tuple[float, float, str | None]]
 
 
@@ -91,16 +90,14 @@ class StrengthReport:
 
     def __str__(self) -> str:
         done = [row for row in self.rows if row.skipped is None]
-        lines = _aligned([_HEADER, *map(_cells, done)])
+        lines = aligned([_HEADER, *map(_cells, done)])
         lines.append(f"{len(done)} kernels; before, after: strength variance")
-        for remark, count in Counter(
-            row.remark for row in done if row.remark
-        ).items():
-            lines.append(f"* {count}: it {remark}")
+        remarks = Counter(row.remark for row in done if row.remark)
+        lines += [f"* {count}: it {why}" for why, count in remarks.items()]
         reasons = Counter(row.skipped for row in self.rows if row.skipped)
         if reasons:
-            skipped = ", ".join(f"{n} {why}" for why, n in reasons.items())
-            lines.append(f"skipped: {skipped}")
+            skipped = (f"{count} {why}" for why, count in reasons.items())
+            lines.append(f"skipped: {', '.join(skipped)}")
         return "\n".join(lines)
 
 
@@ -111,27 +108,22 @@ def _cells(row: ReportRow) -> tuple[str, ...]:
     return (
         row.path,
         str(row.shape).replace(" ", ""),
-        str(row.inputs),
-        str(row.outputs),
-        str(row.groups),
-        f"{row.before:.3g}",
-        f"{row.after:.3g}",
+        *map(str, (row.inputs, row.outputs, row.groups)),
+        *(f"{variance:.3g}" for variance in (row.before, row.after)),
         "*" if row.remark else "",
     )
 
 
-def _aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
+def aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
     """Joins the cells of each row: words aligned left, numbers right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(
-                zip(cells, widths, strict=True)
-            )
-        ).rstrip()
-        for cells in table
-    ]
+    lines = []
+    for cells in table:
+        both = list(zip(cells, widths, strict=True))
+        words = [cell.ljust(width) for cell, width in both[:2]]
+        numbers = [cell.rjust(width) for cell, width in both[2:]]
+        lines.append("  ".join(words + numbers).rstrip())
+    return lines
 
 
 def strength_report(model: keras.Model | keras.layers.Layer) -> StrengthReport:
@@ -170,13 +162,7 @@ def strength_report(model: keras.Model | keras.layers.Layer) -> StrengthReport:
 def make_report(
     survey: Survey, measured: Measured, seed: int | None
 ) -> StrengthReport:
-    """Returns the report on a model.
-
-    Args:
-        survey: The survey of the model.
-        measured: What was measured of the kernels.
-        seed: The seed that was used, or None.
-    """
+    """Returns the report on the kernels that were measured."""
     rows = []
     for item in survey.weights:
         path, shape = item.weight.variable.path, item.weight.shape

@@ -48,15 +48,7 @@ class OwnedWeight(NamedTuple):
 
     @property
     def layer(self) -> keras.layers.Layer:
-        """The layer that owns the weight."""
         return self.chain[0]
-
-    @property
-    def names(self) -> list[str]:
-        """The variable's name, then what its layer calls it."""
-        attributes = vars(self.layer).items()
-        called = [k for k, v in attributes if v is self.variable]
-        return [self.variable.name, *(name.lstrip("_") for name in called)]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,26 +59,35 @@ class OwnedWeight(NamedTuple):
         return str(keras.backend.standardize_dtype(self.variable.dtype))
 
     @property
-    def is_quantized(self) -> bool:
-        """Whether the values are codes rather than weights."""
-        return not keras.backend.is_float_dtype(self.dtype) or (
-            "float8" in self.dtype
-        )
-
-    @property
-    def is_adapted(self) -> bool:
-        """Whether the layer's `adapt` measures it, so that nothing draws it."""
-        measures = callable(getattr(self.layer, "adapt", None))
-        return measures and not self.variable.trainable
+    def names(self) -> list[str]:
+        """The variable's name, then what its layer calls it."""
+        attributes = vars(self.layer).items()
+        called = [k for k, v in attributes if v is self.variable]
+        return [self.variable.name, *(name.lstrip("_") for name in called)]
 
     @property
     def initializer(self) -> Any:
         """The initializer that the layer names for the weight, or None."""
         if getattr(self.layer, "unit_forget_bias", False):
             return None  # An LSTM's draws only a part of the bias.
+        kernel = len(self.shape) > 1
+        if kernel and isinstance(self.layer, keras.layers.EinsumDense):
+            return None  # It gives the kernel's axes to a copy.
         named = (f"{name}_initializer" for name in self.names)
         found = (getattr(self.layer, name, None) for name in named)
         return next((x for x in found if x is not None), None)
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the values are codes rather than weights."""
+        is_float = keras.backend.is_float_dtype(self.dtype)
+        return not is_float or "float8" in self.dtype
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether the layer's `adapt` measures it, so that nothing draws it."""
+        measures = callable(getattr(self.layer, "adapt", None))
+        return measures and not self.variable.trainable
 
     def seed(self, seed: int, purpose: Stream) -> int:
         """The weight's own seed for one purpose, from the model's seed."""
@@ -95,6 +96,12 @@ class OwnedWeight(NamedTuple):
     def values(self) -> np.ndarray:
         """The weight's values, which must be known."""
         return known_values(self.variable)
+
+    def finite_values(self) -> np.ndarray:
+        """The weight's values, which must be known and finite."""
+        values = self.values()
+        check_finite(values, self.variable.path)
+        return values
 
     def placed(self, values: np.ndarray) -> Tensor:
         """New values on the devices of the weight.
@@ -106,12 +113,6 @@ class OwnedWeight(NamedTuple):
             return values
         layout = distribution.get_variable_layout(self.variable)
         return keras.distribution.distribute_tensor(values, layout)
-
-    def finite_values(self) -> np.ndarray:
-        """The weight's values, which must be known and finite."""
-        values = self.values()
-        check_finite(values, self.variable.path)
-        return values
 
 
 def check_layer(model: Any) -> None:

@@ -318,14 +318,3 @@ def test_adapters_are_drawn_anew_with_their_layer():
     for variable, old in zip(model.weights, before, strict=True):
         same = np.array_equal(as_array(variable), old)
         assert same == (variable.name in ("bias", "lora_kernel_b"))
-
-
-@pytest.mark.slow
-def test_models_with_weights_without_names():
-    # All sizes of ConvNeXt have Keras' `LayerScale`.
-    for _ in range(2):
-        model = keras.applications.ConvNeXtTiny(
-            weights=None, input_shape=(32, 32, 3), classes=2
-        )
-        chosen = ".*(layer_scale|downsampling).*"
-        reinitialize(model, layers=chosen, seed=1)

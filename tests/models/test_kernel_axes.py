@@ -487,7 +487,7 @@ def test_depthwise_kernels_can_be_registered(monkeypatch):
     ("axes", "error", "text"),
     [
         (None, TypeError, "must return a dict .* Bilinear: None"),
-        ({"weight": 3}, TypeError, "'weight' of Bilinear: 3"),
+        ({"weight": 3}, TypeError, "'weight' must .* Bilinear: {'weight': 3}"),
         ({"weight": ([1], [2], 0)}, ValueError, "`groups` must be 1 or more"),
         (
             {"weight": ([1], [2], 2)},
