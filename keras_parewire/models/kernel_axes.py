@@ -74,27 +74,20 @@ def register_axes(
     AXES_OF_LAYERS[layer_class] = _checked(function)
 
 
-def find_axes(weight: OwnedWeight) -> KernelAxes | None:
-    """Returns the axes of a weight, or None if it is not a known kernel."""
+def find_axes(weight: OwnedWeight) -> KernelAxes | Skipped:
+    """Returns the axes of a kernel, or why the weight is none."""
     for layer in weight.chain:
         axes_of_layer = _lookup(AXES_OF_LAYERS, layer)
-        if axes_of_layer is None:
-            continue
-        known = axes_of_layer(layer)
+        known = axes_of_layer(layer) if axes_of_layer else {}
         for name in weight.names:
             if name in known:
                 return known[name]
-        if layer is weight.layer:
-            return None  # Its other weights are not kernels.
-    return None
-
-
-def reason_without_axes(weight: OwnedWeight) -> Skipped:
-    """Returns why a weight without axes is skipped."""
+        if axes_of_layer and layer is weight.layer:
+            break  # Its other weights are not kernels.
     layer, names = weight.layer, weight.names
     is_known = _lookup(AXES_OF_LAYERS, layer) is not None
-    kind = None if is_known else _lookup(LAYERS_WITHOUT_KERNELS, layer)
-    if kind is not None:
+    kind = _lookup(LAYERS_WITHOUT_KERNELS, layer)
+    if kind is not None and not is_known:
         return kind
     if "bias" in names or (names[0].endswith("_bias") and not is_known):
         return Skipped.BIAS
@@ -123,39 +116,32 @@ def _checked(
     def axes_of_layer(layer: keras.layers.Layer) -> dict[str, KernelAxes]:
         known = function(layer)
         received = f"Received, for {type(layer).__name__}: {known!r}"
-        if not isinstance(known, Mapping):
-            raise TypeError(
+        try:
+            checked = {name: _axes(*given) for name, given in known.items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            kind = ValueError if isinstance(error, ValueError) else TypeError
+            raise kind(
                 "A function given to `register_axes` must return a dict from "
-                f"weight names to axes. {received}"
-            )
+                "weight names to `(input_axes, output_axes)` or `(input_axes, "
+                f"output_axes, groups)`, with 1 group or more. {received}"
+            ) from error
         held = vars(layer).items()
         names = {k for k, v in held if isinstance(v, keras.Variable)}
         names |= {variable.name for variable in layer.weights}
-        for name in known:
-            if name not in names:
-                raise ValueError(
-                    "A function given to `register_axes` must name weights of "
-                    f"its layer, which are {sorted(names)}. There is no weight "
-                    f"{name!r}. {received}"
-                )
-        return {k: _checked_axes(v, k, received) for k, v in known.items()}
+        if not names.issuperset(checked):
+            raise ValueError(
+                "A function given to `register_axes` must name weights of its "
+                f"layer, which are {sorted(names)}. {received}"
+            )
+        return checked
 
     return axes_of_layer
 
 
-def _checked_axes(axes: Any, name: str, received: str) -> KernelAxes:
-    try:
-        inputs, outputs, groups = axes if len(axes) == 3 else (*axes, 1)
-        count = as_integer(groups)
-        if count is None:
-            raise TypeError("The number of groups is not an integer.")
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"The axes of the weight {name!r} must be `(input_axes, "
-            "output_axes)` or `(input_axes, output_axes, groups)`. " + received
-        ) from error
+def _axes(inputs: Any, outputs: Any, groups: Any = 1) -> KernelAxes:
+    count = as_integer(groups)
+    if count is None:
+        raise TypeError("The number of groups is not an integer.")
     if count < 1:
-        raise ValueError(
-            f"`groups` must be 1 or more for the weight {name!r}. {received}"
-        )
+        raise ValueError("The number of groups is less than 1.")
     return KernelAxes(inputs, outputs, count, fans=(inputs, outputs))

@@ -5,13 +5,13 @@ All functions for whole models start from it, so that they agree.
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import keras
 
-from keras_parewire.models.kernel_axes import find_axes, reason_without_axes
-from keras_parewire.models.layer_axes import KernelAxes, Skipped
+from keras_parewire.models.kernel_axes import find_axes
+from keras_parewire.models.layer_axes import Fans, KernelAxes, Skipped
 from keras_parewire.models.weights import (
     Chain,
     OwnedWeight,
@@ -30,28 +30,15 @@ Selection: TypeAlias = (
     | None
 )
 
-# Whether a weight is selected, and whether `layers` names it or its own layer,
-# as an object or by its exact name, rather than along with others.
-_Selector: TypeAlias = Callable[[OwnedWeight], tuple[bool, bool]]
-
 
 class ClassifiedWeight(NamedTuple):
-    """A weight of a model: a kernel, or skipped for a reason.
-
-    Attributes:
-        weight: The weight and the layer that owns it.
-        selected: Whether the `layers` argument selects it.
-        view: How it is read as matrices; None if it is skipped.
-        skipped: Why it is skipped; None if it is not.
-        fans: The axes along which initializers count its fans; None for those
-            that Keras reads from its shape.
-    """
+    """A weight of a model: a kernel, or skipped for a reason."""
 
     weight: OwnedWeight
-    selected: bool
-    view: MatrixView | None
+    selected: bool  # By the `layers` argument.
+    view: MatrixView | None  # None if it is skipped.
     skipped: Skipped | None
-    fans: tuple[Sequence[int], Sequence[int]] | None
+    fans: Fans  # Of a kernel.
 
     @property
     def reason(self) -> str | None:
@@ -65,21 +52,13 @@ class ClassifiedWeight(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """What a model holds.
-
-    Attributes:
-        model: The model or layer.
-        weights: Its weights, in Keras' order.
-        optimizers: The optimizers in the attributes of all layers.
-        generators: The random states in them.
-        unbuilt: The paths of layers that may still get weights.
-    """
+    """What a model holds, found in one walk over its layers."""
 
     model: keras.Model | keras.layers.Layer
-    weights: list[ClassifiedWeight]
-    optimizers: list[keras.optimizers.Optimizer]
-    generators: list[keras.random.SeedGenerator]
-    unbuilt: list[str]
+    weights: list[ClassifiedWeight]  # In Keras' order.
+    optimizers: list[keras.optimizers.Optimizer]  # Attributes of any layer.
+    generators: list[keras.random.SeedGenerator]  # The same.
+    unbuilt: list[str]  # The paths of layers that may still get weights.
 
 
 def survey_model(
@@ -89,8 +68,11 @@ def survey_model(
     check_model(model)
     chains = chains_of(model)
     weights = owned_weights(chains)
-    select = _selector(chains, weights, layers)
-    classified = [_classified(weight, select) for weight in weights]
+    selection = _selection(chains, weights, layers)
+    classified = [
+        _classified(weight, *selected)
+        for weight, selected in zip(weights, selection, strict=True)
+    ]
     if not any(item.selected for item in classified):
         owners = {type(weight.layer).__name__ for weight in weights}
         raise ValueError(
@@ -98,16 +80,10 @@ def survey_model(
             f"layers={layers!r}, which selects none of the layers that own "
             f"some, of type {', '.join(sorted(owners))}"
         )
-    attributes = [list(vars(chain[0]).values()) for chain in chains]
-    optimizers = instances_in(attributes, keras.optimizers.Optimizer)
-    generators = instances_in(attributes, keras.random.SeedGenerator)
-    return Survey(
-        model,
-        classified,
-        list({id(each): each for each in optimizers}.values()),
-        list({id(each): each for each in generators}.values()),
-        _unbuilt(chains),
-    )
+    held = [list(vars(layer).values()) for layer, *_ in chains]
+    optimizers = instances_in(held, keras.optimizers.Optimizer)
+    generators = instances_in(held, keras.random.SeedGenerator)
+    return Survey(model, classified, optimizers, generators, _unbuilt(chains))
 
 
 def classify_weights(
@@ -137,12 +113,12 @@ def warn_if_unknown(
         )
 
 
-def _classified(weight: OwnedWeight, select: _Selector) -> ClassifiedWeight:
-    selected, by_itself = select(weight)
+def _classified(
+    weight: OwnedWeight, selected: bool, by_itself: bool
+) -> ClassifiedWeight:
     axes = find_axes(weight)
-    if axes is None:
-        reason = reason_without_axes(weight)
-        return ClassifiedWeight(weight, selected, None, reason, None)
+    if isinstance(axes, Skipped):
+        return ClassifiedWeight(weight, selected, None, axes, None)
     skipped: Skipped | None = None
     if not selected:
         skipped = Skipped.NOT_SELECTED
@@ -188,16 +164,19 @@ def _unbuilt(chains: list[Chain]) -> list[str]:
     ]
 
 
-def _selector(
+def _selection(
     chains: list[Chain], weights: list[OwnedWeight], layers: Selection
-) -> _Selector:
-    """Returns a function that checks whether `layers` selects a weight."""
+) -> list[tuple[bool, bool]]:
+    """Returns whether `layers` selects each weight, and whether by itself.
+
+    That is as an object or by its exact name, or that of its own layer, rather
+    than along with others.
+    """
     if layers is None:
-        return lambda weight: (True, False)
+        return [(True, False)] * len(weights)
     if callable(layers) and not isinstance(layers, keras.layers.Layer | type):
-        function = layers
-        return lambda weight: (bool(function(weight.layer)), False)
-    named = [(chain[0], chain[0].name) for chain in chains[1:]]
+        return [(bool(layers(weight.layer)), False) for weight in weights]
+    named = [(layer, layer.name) for layer, *_ in chains[1:]]
     named += [(w.variable, w.variable.path) for w in weights]
     by_themselves: set[int] = set()
     selected: set[int] = set()
@@ -206,22 +185,22 @@ def _selector(
             exact = {id(owner) for owner, name in named if name == item}
             hits = exact or _matching(item, named)
         else:
-            exact = hits = {id(x[0]) for x in chains if x[0] is item}
+            exact = hits = {id(layer) for layer, *_ in chains if layer is item}
         if not hits:
             raise ValueError(
                 "`layers` must name layers of the model. Nothing matches "
-                f"{item!r}; the layers are {[x[0].name for x in chains[1:]]}. "
+                f"{item!r}; the layers are {[x.name for x, *_ in chains[1:]]}. "
                 f"Received: layers={layers!r}"
             )
         by_themselves |= exact
         selected |= hits
-
-    def select(weight: OwnedWeight) -> tuple[bool, bool]:
-        own = {id(weight.variable), id(weight.layer)}
-        holders = {id(layer) for layer in weight.chain}
-        return bool((own | holders) & selected), bool(own & by_themselves)
-
-    return select
+    return [
+        (
+            not selected.isdisjoint([id(w.variable), *map(id, w.chain)]),
+            not by_themselves.isdisjoint([id(w.variable), id(w.layer)]),
+        )
+        for w in weights
+    ]
 
 
 def _matching(pattern: str, named: list[tuple[Any, str]]) -> set[int]:
@@ -236,17 +215,15 @@ def _matching(pattern: str, named: list[tuple[Any, str]]) -> set[int]:
 
 
 def _as_items(layers: Any) -> list[keras.layers.Layer | str]:
-    single = isinstance(layers, str | keras.layers.Layer)
-    try:
-        items = [layers] if single else list(layers)
-    except TypeError:
-        items = [layers]
+    kinds = str | keras.layers.Layer
+    several = isinstance(layers, Iterable) and not isinstance(layers, kinds)
+    items = list(layers) if several else [layers]
     if not items:
         raise ValueError(
             "`layers` must name at least one layer, or be None for all. "
             f"Received: layers={layers!r}"
         )
-    if not all(isinstance(item, str | keras.layers.Layer) for item in items):
+    if not all(isinstance(item, kinds) for item in items):
         raise TypeError(
             "`layers` must be a function of a layer, or a list of layers and "
             f"of patterns of names or paths. Received: layers={layers!r}"

@@ -31,27 +31,24 @@ class Skipped(enum.Enum):
     QUANTIZED = "quantized to {dtype}"
 
 
+# The axes along which initializers count the fans of a kernel; None if they
+# read them from its shape, as most layers of Keras let them.
+Fans: TypeAlias = tuple[Sequence[int], Sequence[int]] | None
+
+
 class KernelAxes(NamedTuple):
     """How a kernel is read as matrices.
 
-    Attributes:
-        input_axes: The axes that number the input neurons.
-        output_axes: The axes that number the output neurons. Axes on neither
-            side number independent groups.
-        groups: How many groups lie one after the other on the last axis.
-        rank: The rank of the kernel that the axes are for; None for any.
-        skipped_by_default: Why the kernel is skipped unless `layers` names its
-            own layer, or None.
-        fans: The axes along which initializers count the kernel's fans; None if
-            they read them from its shape, as most layers of Keras let them.
+    Axes on neither side number independent groups; `groups` more of them lie
+    one after the other on the last axis.
     """
 
     input_axes: Sequence[int]
     output_axes: Sequence[int]
     groups: int = 1
-    rank: int | None = None
-    skipped_by_default: Skipped | None = None
-    fans: tuple[Sequence[int], Sequence[int]] | None = None
+    rank: int | None = None  # Of the kernel that this is for; None for any.
+    skipped_by_default: Skipped | None = None  # Unless `layers` names it.
+    fans: Fans = None
 
 
 # Maps a layer to the axes of its kernels, by the names of the weights.

@@ -32,17 +32,6 @@ from keras_parewire.rewiring.strengths import view_variance
 from keras_parewire.rewiring.validation import check_exponent
 from keras_parewire.rewiring.values import known_values
 
-# How many weights it takes for `verbose="auto"` to show a progress bar.
-# Rewiring that many takes about a second; a limit in seconds would make the
-# output irreproducible.
-_BAR_FROM = 20_000_000
-
-_CONSTANTS = (
-    keras.initializers.Zeros,
-    keras.initializers.Ones,
-    keras.initializers.Constant,
-)
-
 
 def rewire_model(
     model: keras.Model | keras.layers.Layer,
@@ -50,7 +39,7 @@ def rewire_model(
     exponent: float = 1.0,
     layers: Selection = None,
     seed: Seed = None,
-    verbose: int | str = "auto",
+    verbose: int = 0,
 ) -> StrengthReport:
     """Rewires every kernel of a built model by preferential attachment (PA).
 
@@ -88,9 +77,7 @@ def rewire_model(
             one. It seeds all kernels, each with its own random stream, which
             depends on the kernel's place among the weights of the model.
         verbose: 0 for silence, 1 for a progress bar, 2 for a single line, as in
-            `keras.Model.fit`; `"auto"` for a progress bar if at least 20
-            million weights are rewired, which takes about a second. Defaults to
-            `"auto"`.
+            `keras.Model.fit`. Defaults to 0.
 
     Returns:
         A `StrengthReport` with a row for each weight of the model.
@@ -102,8 +89,8 @@ def rewire_model(
         TypeError: If an argument is of the wrong type.
 
     Warns:
-        UserWarning: If biases or normalization statistics differ from their
-            initial values: the weights seem to have been trained, which
+        UserWarning: If weights such as biases differ from the constant that
+            their layer names: the model seems to have been trained, which
             rewiring undoes. Or if nothing is rewired, since the layers of the
             model are unknown.
 
@@ -113,32 +100,24 @@ def rewire_model(
     """
     exponent = check_exponent(exponent)
     seed = check_seed(seed)
-    if verbose not in ("auto", 0, 1, 2):
-        raise ValueError(
-            "`verbose` must be 0, 1, 2 or 'auto'. "
-            f"Received: verbose={verbose!r}"
-        )
     survey = survey_model(model, layers)
+    warn_if_unknown(survey.weights, stacklevel=2)
     check_no_steps(survey)
     _warn_if_trained(survey.weights, stacklevel=2)
-    warn_if_unknown(survey.weights, stacklevel=2)
     number = integer_seed(seed)
     kernels = [(i.weight, i.view) for i in survey.weights if i.view is not None]
     total = sum(math.prod(weight.shape) for weight, _ in kernels)
-    if verbose == "auto":
-        verbose = int(total >= _BAR_FROM)
     bar = keras.utils.Progbar(total, verbose=verbose, unit_name="weight")
     measured: Measured = {}
     updates: list[Update] = []
     for weight, view in kernels:
         values = weight.finite_values()
-        before = view_variance(values, view)
         key = noise_key(weight.seed(number, Stream.REWIRING))
-        values = host_rewire(values, view, exponent, key)
-        after = view_variance(values, view)
+        rewired = host_rewire(values, view, exponent, key)
+        updates.append((weight.variable, weight.placed(rewired)))
+        before, after = (view_variance(x, view) for x in (values, rewired))
         remark = _remark(before, after, exponent, view)
         measured[weight.place] = before, after, remark
-        updates.append((weight.variable, weight.placed(values)))
         bar.add(values.size)
     # Assign only when all are computed: an error leaves the model as it was.
     assign_all(itertools.chain(updates, updates_that_reset(survey)))
@@ -149,15 +128,19 @@ def _warn_if_trained(
     classified: list[ClassifiedWeight], stacklevel: int
 ) -> None:
     """Warns if weights differ from the constant that they start from."""
+    constants = keras.initializers
     changed = []
     for item in classified:
         weight = item.weight
-        if item.selected and item.view is None and not weight.is_adapted:
-            initializer = weight.initializer
-            if isinstance(initializer, _CONSTANTS):
-                start = initializer(weight.shape, weight.dtype)
-                if not np.array_equal(known_values(start), weight.values()):
-                    changed.append(weight.variable.path)
+        if not item.selected or item.view is not None or weight.is_adapted:
+            continue
+        start = weight.initializer
+        if isinstance(
+            start, constants.Zeros | constants.Ones | constants.Constant
+        ):
+            values = known_values(start(weight.shape, weight.dtype))
+            if not np.array_equal(values, weight.values()):
+                changed.append(weight.variable.path)
     if changed:
         warnings.warn(
             f"The weights of `model` seem to have been trained: {len(changed)} "

@@ -101,7 +101,7 @@ def _trained_by(optimizer: keras.optimizers.Optimizer) -> list[Variable]:
     """
     own = set(map(id, optimizer.variables))
     held = instances_in(vars(optimizer).values(), Variable)
-    return list({id(v): v for v in held if id(v) not in own}.values())
+    return [variable for variable in held if id(variable) not in own]
 
 
 def _without_rates(

@@ -5,7 +5,7 @@ each layer and considers only the model's weights.
 """
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import keras
@@ -13,8 +13,6 @@ import numpy as np
 
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.rewiring.values import Tensor, check_finite, known_values
-
-_CONTAINERS = (dict, list, tuple)
 
 # A layer, the layer that holds it, and so on up to the model.
 Chain: TypeAlias = tuple[keras.layers.Layer, ...]
@@ -33,18 +31,11 @@ class Stream(enum.IntEnum):
 
 
 class OwnedWeight(NamedTuple):
-    """A weight of a model.
-
-    Attributes:
-        variable: The weight.
-        chain: The layer that owns it, the layer that holds that layer, and so
-            on up to the model.
-        place: Its place among the model's weights.
-    """
+    """A weight of a model."""
 
     variable: keras.Variable
-    chain: Chain
-    place: int
+    chain: Chain  # From the layer that owns it.
+    place: int  # Among the model's weights.
 
     @property
     def layer(self) -> keras.layers.Layer:
@@ -150,8 +141,7 @@ def chains_of(model: keras.Model | keras.layers.Layer) -> list[Chain]:
         chain = stack.pop()
         if id(chain[0]) not in chains:
             chains[id(chain[0])] = chain
-            parts = reversed(_sublayers(chain[0]))
-            stack.extend((part, *chain) for part in parts)
+            stack += [(part, *chain) for part in _sublayers(chain[0])[::-1]]
     return list(chains.values())
 
 
@@ -185,21 +175,23 @@ def _sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """Lists the layers that a layer holds directly, each once."""
     if isinstance(layer, keras.Model):
         return list(layer.layers)
-    parts = instances_in(vars(layer).values(), keras.layers.Layer)
-    return list({id(part): part for part in parts}.values())
+    return instances_in(vars(layer).values(), keras.layers.Layer)
 
 
-def instances_in(
-    values: Iterable[Any], kind: type, visited: frozenset[int] = frozenset()
-) -> Iterator[Any]:
-    """Yields the instances of a class in containers of any depth."""
-    for value in values:
+def instances_in(values: Iterable[Any], kind: type) -> list[Any]:
+    """Lists the instances of a class in containers of any depth, each once."""
+    found: dict[int, Any] = {}
+    visited: set[int] = set()  # Containers may hold themselves.
+    stack = list(values)[::-1]
+    while stack:
+        value = stack.pop()
         if isinstance(value, kind):
-            yield value
-        # Containers may hold themselves.
-        elif isinstance(value, _CONTAINERS) and id(value) not in visited:
+            found[id(value)] = value
+        elif isinstance(value, dict | list | tuple):
             inner = value.values() if isinstance(value, dict) else value
-            yield from instances_in(inner, kind, visited | {id(value)})
+            stack += [] if id(value) in visited else list(inner)[::-1]
+            visited.add(id(value))
+    return list(found.values())
 
 
 def assign_all(updates: Iterable[Update]) -> None:
