@@ -31,10 +31,19 @@ def make_model(name="schedule_free"):
 
 
 def train(model, steps=1):
+    weights, optimizer = model.trainable_variables, model.optimizer
+    optimizer.build(weights)
     for _ in range(steps):
-        weights = model.trainable_variables
         gradients = [keras.ops.sin(3 * weight) for weight in weights]
-        model.optimizer.apply(gradients, weights)
+        if keras.backend.backend() != "jax":
+            optimizer.apply(gradients, weights)
+            continue
+        both = weights + optimizer.variables
+        values = [variable.value for variable in both]
+        training, state = values[: len(weights)], values[len(weights) :]
+        training, state = optimizer.stateless_apply(state, gradients, training)
+        for variable, value in zip(both, training + state, strict=True):
+            variable.assign(value)
 
 
 def redraw(model):
