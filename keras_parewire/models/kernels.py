@@ -80,10 +80,17 @@ def survey_model(
             f"layers={layers!r}, which selects none of the layers that own "
             f"some, of type {', '.join(sorted(owners))}"
         )
+    unbuilt = _unbuilt(chains)
+    if unbuilt and not model.built:
+        raise ValueError(
+            "`model` must be built, so that it has all its weights: call it on "
+            "data, or build its layers. "
+            f"Received: model={model.name!r}, of which are not built: {unbuilt}"
+        )
     held = [list(vars(layer).values()) for layer, *_ in chains]
     optimizers = instances_in(held, keras.optimizers.Optimizer)
     generators = instances_in(held, keras.random.SeedGenerator)
-    return Survey(model, classified, optimizers, generators, _unbuilt(chains))
+    return Survey(model, classified, optimizers, generators, unbuilt)
 
 
 def classify_weights(

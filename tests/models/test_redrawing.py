@@ -338,6 +338,18 @@ def test_models_whose_parts_are_built(kind):
     assert type(initializer) is keras.initializers.HeNormal
 
 
+@pytest.mark.parametrize("function", [rewire_model, reinitialize])
+def test_a_model_of_which_only_a_part_is_built(function):
+    model = GAN()
+    model.late = layers.Dense(3, name="late")
+    before = values(model)
+    with pytest.raises(ValueError, match=r"must be built.*\['late'\]"):
+        function(model)
+    assert_unchanged(model, before)
+    model.late.build((None, 2))
+    function(model)
+
+
 def test_random_layers_draw_by_the_seed():
     # On PyTorch, Keras does not use the state of a `Dropout` without a seed.
     model = in_a_model(
