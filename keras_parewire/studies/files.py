@@ -6,7 +6,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,13 @@ def load(path: Path | str) -> dict[str, Any]:
 def create(path: Path, content: Mapping[str, Any]) -> bool:
     """Writes a file unless it exists; returns whether it did not."""
     text = json.dumps(content, indent=1, allow_nan=False)
-    with _draft(path, text) as draft:
+    draft = path.with_name(f".{uuid.uuid4().hex}")
+    try:
+        # Line ends stay as they are, on any system.
+        with draft.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         try:
             os.link(draft, path)
         except FileExistsError:
@@ -45,28 +51,9 @@ def create(path: Path, content: Mapping[str, Any]) -> bool:
             if path.exists():
                 return False
             draft.replace(path)
-    return True
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes or replaces a file that is never seen half written."""
-    with _draft(path, text) as draft:
-        draft.replace(path)
-
-
-@contextlib.contextmanager
-def _draft(path: Path, text: str) -> Iterator[Path]:
-    """Writes a file beside another, and removes it unless it was moved."""
-    draft = path.with_name(f".{uuid.uuid4().hex}")
-    try:
-        # Line ends stay as they are, on any system.
-        with draft.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        yield draft
     finally:
         draft.unlink(missing_ok=True)
+    return True
 
 
 def remove_old_drafts(folder: Path) -> None:

@@ -1,15 +1,16 @@
 """The report of a study, in Markdown."""
 
+import itertools
 import math
+import operator
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_parewire.studies.forecast import seeds_to_verdict
 from keras_parewire.studies.statistics import (
-    SIGNIFICANCE,
     Comparison,
     Values,
     columns,
@@ -25,14 +26,9 @@ LISTED = 20
 NOTES = """\
 Means ± standard deviations over the runs of an arm. Differences are means over
 the seeds of which both arms have a run, and effects are in standard deviations
-of these differences."""
-OPEN = """\
-The intervals of a metric are valid for all arms together and after any number
-of seeds: in at least 95 % of studies, none ever misses the true difference."""
-PLANNED = """\
-The intervals are paired t intervals of 95 % for one arm, p is of Wilcoxon's
-signed-rank test, corrected for the number of arms (Holm). Both are valid only
-if the number of seeds was fixed before the first look."""
+of these differences. The intervals of a metric are valid for all arms together
+and after any number of seeds: in at least 95 % of studies, every interval
+contains the true difference."""
 EXPLORATORY = """\
 There are no verdicts on these metrics: among many, some differ by chance."""
 
@@ -51,105 +47,87 @@ def report(
     arms: Sequence[str],
     metric: str | None = None,
     margin: float | None = None,
-    planned: bool = False,
 ) -> Report:
-    """Returns the report of a study; see `Study.report`.
-
-    Args:
-        rows: Rows as `Rows` yields them.
-        arms: The names of the arms, with the reference first.
-        metric: As in `compare`.
-        margin: As in `compare`.
-        planned: As in `compare`.
-    """
+    """Returns the report of a study; see `Study.report`."""
     values = columns(rows, arms)
-    found = compare(values, metric=metric, margin=margin, planned=planned)
+    found = compare(values, metric=metric, margin=margin)
     primary = [item for item in found if item.verdict is not None]
-    counts = Counter(row["arm"] for row in rows if row["metrics"] is None)
-    runs = Counter(row["arm"] for row in rows)
-    lines = ["# Study", "", *_failing(arms, runs, counts), *repetitions(values)]
-    lines += _summary(primary)
+    lines = ["# Study", "", *failures(rows), *repetitions(values)]
     for item in primary:
         differences = paired_differences(
             values[item.arm], values[item.reference], item.metric
         )
-        lines += [
-            f"- {sentence(item, differences, len(primary), margin, planned)}"
-        ]
+        lines += [f"- {sentence(item, differences, len(primary), margin)}"]
     metrics = list(dict.fromkeys(item.metric for item in found))
     metrics = metrics or list(values[arms[0]])
     if metrics:
-        lines += ["", *_table(values, found, metrics[:1], counts), ""]
-        lines += [NOTES, PLANNED if planned else OPEN]
+        lines += ["", *_table(values, found, metrics[:1]), "", NOTES]
     if metrics[1:]:
         lines += ["", "## Exploratory metrics", "", EXPLORATORY, ""]
-        lines += _table(values, found, metrics[1:], counts)
-    lines += ["", *failures(rows), "## Configuration", ""]
+        lines += _table(values, found, metrics[1:])
+    lines += ["", "## Configuration", ""]
     identity = rows[0]["identity"]
-    for facts in (identity["config"], identity["environment"]):
-        lines += [f"- {name}: {_one_line(facts[name])}" for name in facts]
+    facts = {**identity["config"], **identity["environment"]}
+    lines += [f"- {name}: {_one_line(fact)}" for name, fact in facts.items()]
     return Report("\n".join(lines) + "\n")
 
 
 def sentence(
-    item: Comparison,
-    differences: np.ndarray,
-    arms: int,
-    margin: float | None,
-    planned: bool,
+    item: Comparison, differences: np.ndarray, arms: int, margin: float | None
 ) -> str:
     """Returns what a comparison says, and how many more seeds it takes."""
     arm, reference, what = f"`{item.arm}`", f"`{item.reference}`", item.metric
     low, high = item.interval
-    between = f"{_signed(low)} to {_signed(high)}, n = {item.n}"
+    if high == math.inf:
+        enough = (half_width(n, arms) < math.inf for n in itertools.count())
+        needed = [*itertools.takewhile(operator.not_, enough)]
+        return (
+            f"Too few seeds to compare {arm} with {reference} in {what} (n = "
+            f"{item.n}; a verdict takes at least {len(needed)})."
+        )
+    between = f"{_interval(item)}, n = {item.n}"
     if item.verdict == "equivalent":
         return (
             f"{arm} is equivalent to {reference} in {what}: the difference is "
-            f"within ± {margin:.4g} ({between})."
+            f"within ± {margin:.2g} ({between})."
         )
     if item.verdict != "undecided":
         return (
-            f"{arm} is {item.verdict} than {reference} in {what} by "
-            f"{abs(item.difference):.4g} ({between})."
-        )
-    least = _least_seeds(arms, planned)
-    if item.n < least or high == math.inf:
-        return (
-            f"Too few seeds to compare {arm} with {reference} in {what} (n = "
-            f"{item.n}; a verdict takes at least {least})."
-        )
-    excluded = low > 0 or high < 0
-    rejected = item.p is not None and item.p <= SIGNIFICANCE
-    if excluded or rejected:  # Only where the seeds were planned.
-        return (
-            f"{arm} and {reference} may differ in {what} ({between}): the "
-            f"interval {'leaves out' if excluded else 'contains'} 0, but the "
-            f"test {'rejects' if rejected else 'does not reject'} it "
-            f"(p = {item.p:.2g})."
+            f"{arm} is {item.verdict} than {reference} in {what}, by "
+            f"{_difference(item)} ({between})."
         )
     size = max(-low, high)
     if not size:
         return f"All {item.n} seeds gave {arm} and {reference} the same {what}."
-    text = (
+    least, most = seeds_to_verdict(differences, arms, margin)
+    more = f"at least {least:.0f}"
+    if most < math.inf:
+        more = f"{least:.0f} to {most:.0f}"
+    return (
         f"No difference seen between {arm} and {reference} in {what} "
-        f"({between}); one of up to {size:.4g} is not ruled out."
+        f"({between}): one of {significant(size, size)} is still possible. A "
+        f"verdict probably takes {more} more seeds."
     )
-    if planned or item.effect is None:
-        return text
-    more = _range(*seeds_to_verdict(differences, arms, margin))
-    return f"{text} A verdict probably takes {more} more seeds."
 
 
-def _least_seeds(arms: int, planned: bool) -> int:
-    """Returns the least number of seeds that can give a verdict."""
-    n = 2
-    while (
-        arms * 2.0 ** (1 - n) > SIGNIFICANCE
-        if planned
-        else half_width(n, arms) == math.inf
-    ):
-        n += 1
-    return n
+def significant(value: float, unit: float, sign: str = "") -> str:
+    """Rounds a number to the second significant digit of a unit."""
+    if not 1e-5 < unit < 1e5:  # Or it is no number.
+        return f"{value:{sign}.2g}"
+    places = 1 - math.floor(math.log10(unit))
+    return f"{round(value, places):{sign}.{max(places, 0)}f}"
+
+
+def _difference(item: Comparison) -> str:
+    half = item.interval[1] - item.difference
+    unit = half if 0 < half < math.inf else abs(item.difference)
+    return significant(item.difference, unit, "+")
+
+
+def _interval(item: Comparison) -> str:
+    low, high = item.interval
+    unit = (high - low) / 2 or abs(high)
+    return f"{significant(low, unit, '+')} to {significant(high, unit, '+')}"
 
 
 def aligned(rows: Sequence[Sequence[Any]]) -> list[str]:
@@ -168,129 +146,66 @@ def aligned(rows: Sequence[Sequence[Any]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def failures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Returns lines that list the failed runs, if there are any."""
+def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns lines that count the failed runs of each arm, and list some."""
     failed = [row for row in rows if row["metrics"] is None]
-    if not failed:
-        return []
-    lines = [f"Failed runs, not in the means: {len(failed)}.", ""]
+    runs = Counter(row["arm"] for row in rows)
+    counts = Counter(row["arm"] for row in failed)
+    arms = [f"`{arm}` {counts[arm]} of {n}" for arm, n in runs.items()]
+    lines = [f"Failed runs, not in the means: {', '.join(arms)}.", ""]
     for row in failed[:LISTED]:
         error = _one_line(row["error"])
-        error = error if len(error) <= 200 else f"{error[:200]}..."
         lines.append(f"- `{row['arm']}`, seed {row['seed']}: {error}")
     if len(failed) > LISTED:
         lines.append(f"- and {len(failed) - LISTED} more")
-    return [*lines, ""]
-
-
-def _summary(primary: Sequence[Comparison]) -> list[str]:
-    """Returns a line that counts verdicts, if there are several."""
-    if len(primary) < 2:
-        return []
-    reference, metric = primary[0][1:3]
-    parts = []
-    for verdict in ("higher", "lower", "equivalent", "undecided"):
-        arms = [f"`{item.arm}`" for item in primary if item.verdict == verdict]
-        if arms:
-            parts.append(f"{len(arms)} {verdict} ({', '.join(arms)})")
-    return [
-        f"Of {len(primary)} arms compared with `{reference}` in {metric}: "
-        f"{'; '.join(parts)}.",
-        "",
-    ]
-
-
-def _failing(
-    arms: Sequence[str], runs: Mapping[str, int], failed: Mapping[str, int]
-) -> list[str]:
-    """Returns a line for each arm that fails more often than the reference."""
-    reference, *others = arms
-    lines = []
-    for arm in others:
-        if failed[arm] * runs[reference] > failed[reference] * runs[arm]:
-            lines += [
-                f"**`{arm}` failed in {failed[arm]} of {runs[arm]} runs, "
-                f"`{reference}` in {failed[reference]} of {runs[reference]}.** "
-                "Means and differences leave these seeds out.",
-                "",
-            ]
-    return lines
+    return [*lines, ""] if failed else []
 
 
 def repetitions(values: Values) -> list[str]:
-    """Returns a line for each arm whose runs are all the same."""
-    lines = []
-    for arm, runs in repeated_arms(values).items():
-        lines += [
-            f"All {runs} runs of `{arm}` gave the same numbers: probably "
-            "nothing in them depends on the seed. They then count as one run, "
-            "and comparisons with it do not tell what another order of the "
-            "data would change.",
-            "",
-        ]
-    return lines
+    """Returns a paragraph for each arm whose runs are all the same."""
+    return [
+        f"All {runs} runs of `{arm}` gave the same numbers: probably nothing "
+        "in them depends on the seed. They then count as one run, and "
+        "comparisons with it do not tell what another order of the data would "
+        "change.\n"
+        for arm, runs in repeated_arms(values).items()
+    ]
 
 
 def _table(
-    values: Values,
-    found: Sequence[Comparison],
-    metrics: Sequence[str],
-    failed: Mapping[str, int],
+    values: Values, found: Sequence[Comparison], metrics: Sequence[str]
 ) -> list[str]:
     """Returns the lines of a table of some metrics, with a row for each arm."""
     by_place = {(item.metric, item.arm): item for item in found}
-    header = ("metric", "arm", "runs", "failed", "mean", "pairs", "difference")
-    rows: list[Sequence[Any]] = [
-        (*header, "95 % interval", "effect", "p (Holm)")
-    ]
+    header = ("metric", "arm", "runs", "mean", "pairs", "difference")
+    rows: list[Sequence[Any]] = [(*header, "95 % interval", "effect")]
     for metric in metrics:
         for arm, by_metric in values.items():
             sample = [*by_metric.get(metric, {}).values()]
             cells = _cells(by_place.get((metric, arm)))
-            rows.append(
-                (
-                    metric,
-                    arm,
-                    len(sample),
-                    failed.get(arm) or "",
-                    _spread(sample),
-                    *cells,
-                )
-            )
+            rows.append((metric, arm, len(sample), _spread(sample), *cells))
     return aligned(rows)
 
 
 def _cells(item: Comparison | None) -> list[str]:
     """Returns what a table says of a comparison."""
     if item is None or not item.n:
-        return [""] * 5
-    low, high = item.interval
+        return [""] * 4
     return [
         str(item.n),
-        _signed(item.difference),
-        "" if high == math.inf else f"{low:.4g} to {high:.4g}",
-        "" if item.effect is None else f"{item.effect:+.2f}",
-        "" if item.p is None else f"{item.p:.2g}",
+        _difference(item),
+        "" if item.interval[1] == math.inf else _interval(item),
+        "" if item.effect is None else f"{item.effect:+.2g}",
     ]
 
 
 def _spread(sample: Sequence[float]) -> str:
     """Returns the mean and the standard deviation of a sample."""
-    if not sample:
-        return ""
-    mean = f"{np.mean(sample):.4g}"
-    return mean if len(sample) < 2 else f"{mean} ± {np.std(sample, ddof=1):.2g}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.4g}"
-
-
-def _range(least: float, most: float) -> str:
-    """Returns a number of seeds in words."""
-    if most < math.inf:
-        return f"{least:.0f} to {most:.0f}"
-    return f"at least {least:.0f}"
+    if len(sample) < 2:
+        return "".join(f"{value:.4g}" for value in sample)
+    mean, deviation = float(np.mean(sample)), float(np.std(sample, ddof=1))
+    unit = deviation or abs(mean) / 100
+    return f"{significant(mean, unit)} ± {significant(deviation, deviation)}"
 
 
 def _one_line(cell: Any) -> str:

@@ -1,6 +1,7 @@
 """The rows of a study: a folder with one file for each run.
 
-- `study.json`: the configuration and the environment of all rows.
+- `study.json`: the configuration, the code, the model and the environment of
+  all rows.
 - `arms/<arm>.json`: what an arm is, once it has a row.
 - `runs/<seed>-<arm>.json`: the row of one run, with its whole identity, so that
   rows of several folders can be put into one.
@@ -15,6 +16,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -26,13 +28,15 @@ from keras_parewire.studies.files import (
     load,
     remove_old_drafts,
 )
+from keras_parewire.studies.identity import differences
 
-FORMAT = 1
+FORMAT = 2
 Run = tuple[str, int]
 Row = dict[str, Any]
 
 _ROW = re.compile(r"(0|[1-9][0-9]*)-(.+)\.json")
-_KEYS = ("metrics", "error", "seconds", "threads", "flags", "utc", "identity")
+_KEYS = ("metrics", "error", "seconds", "utc", "identity")
+_FOUND_OUT = ("model", "environment")
 
 
 class Rows:
@@ -41,29 +45,36 @@ class Rows:
     Args:
         path: The study's folder, created when there is a row to write.
         arms: Descriptions of the arms by name.
-        config: Description of the user's configuration.
+        identity: What else all rows depend on, by name. What `identify` says of
+            the model comes with the first row.
+        any_code: Whether rows of other code count.
     """
 
     def __init__(
-        self, path: Any, arms: Mapping[str, Any], config: Mapping[str, Any]
+        self,
+        path: Any,
+        arms: Mapping[str, Any],
+        identity: Mapping[str, Any],
+        any_code: bool = False,
     ) -> None:
         self.path: Path = Path(path)
-        self.config = config
-        self.environment: Mapping[str, str] | None = None
+        self.identity: dict[str, Any] = dict(identity)
         self._folder = self.path / "runs"
         self._arms = arms
+        self._any_code = any_code
         self._quoted = {arm: quoted(arm) for arm in arms}
         self._begun: set[str] = set()
         self._read: dict[Run, Row] = {}
         self._metrics: set[str] | None = None
         self._check_folder()
 
-    def begin(self, environment: Mapping[str, str]) -> None:
+    def begin(self, found_out: Mapping[str, Any]) -> None:
         """Creates the folder, or checks that it belongs to the same study."""
+        identity = {**self.identity, **found_out}
         self._folder.mkdir(parents=True, exist_ok=True)
         (self.path / "arms").mkdir(exist_ok=True)
-        self._claim(self.path / "study.json", self._study(environment))
-        self.environment = dict(environment)
+        self._claim(self.path / "study.json", {"format": FORMAT, **identity})
+        self.identity = identity
         for folder in (self.path, self.path / "arms", self._folder):
             remove_old_drafts(folder)
 
@@ -86,7 +97,7 @@ class Rows:
         if arm not in self._begun:
             self._claim(*self._arm_file(arm))
             self._begun.add(arm)
-        row = {**row, "identity": self._identity(arm)}
+        row = {**row, "identity": self._identity_of(arm)}
         if not create(Path(self._file(arm, seed)), row):
             return self.read(arm, seed)
         self._read[arm, seed] = row
@@ -99,7 +110,11 @@ class Rows:
             row = load(path)
             problem = (
                 _problem(row, arm, seed)
-                or differences(row["identity"], self._identity(arm))
+                or differences(
+                    row["identity"],
+                    self._identity_of(arm),
+                    any_code=self._any_code,
+                )
                 or self._other_metrics(row)
             )
             if problem:
@@ -111,6 +126,11 @@ class Rows:
             self._read[arm, seed] = row
         return self._read[arm, seed]
 
+    def remove(self, arm: str, seed: int) -> None:
+        """Removes a row, so that its run can be made again."""
+        self._read.pop((arm, seed), None)
+        Path(self._file(arm, seed)).unlink(missing_ok=True)
+
     def __iter__(self) -> Iterator[Row]:
         """Yields the rows of the study's arms, ordered by seed and arm."""
         places = {arm: i for i, arm in enumerate(self._arms)}
@@ -119,19 +139,8 @@ class Rows:
         for seed, _, arm in sorted(runs):
             yield self.read(arm, seed)
 
-    def _study(self, environment: Any) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "config": self.config,
-            "environment": environment,
-        }
-
-    def _identity(self, arm: str) -> dict[str, Any]:
-        return {
-            "arm": self._arms[arm],
-            "config": self.config,
-            "environment": self.environment,
-        }
+    def _identity_of(self, arm: str) -> dict[str, Any]:
+        return {**self.identity, "arm": {arm: self._arms[arm]}}
 
     def _other_metrics(self, row: Row) -> str:
         """Says how the metrics differ from those of the rows read before."""
@@ -147,7 +156,7 @@ class Rows:
 
     def _arm_file(self, arm: str) -> tuple[Path, dict[str, Any]]:
         path = self.path / "arms" / f"{self._quoted[arm]}.json"
-        return path, {"arm": arm, "description": self._arms[arm]}
+        return path, {arm: self._arms[arm]}
 
     def _file(self, arm: str, seed: int) -> str:
         # Making a `Path` takes as long as reading the file.
@@ -155,14 +164,18 @@ class Rows:
 
     def _claim(self, path: Path, content: dict[str, Any]) -> None:
         if not create(path, content):
-            self._check_same(path, content)
+            self._check_same(path, load(path), content)
 
-    def _check_same(self, path: Path, content: dict[str, Any]) -> None:
-        differing = differences(load(path), content)
+    def _check_same(
+        self, path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]
+    ) -> None:
+        differing = differences(found, expected, any_code=self._any_code)
         if differing:
             raise ValueError(
-                "`path` must not hold another study: rows of different arms, "
-                "configurations or environments do not mix. Received: "
+                "`path` must not hold another study: rows of other code, arms, "
+                "models, configurations or environments do not mix. Give "
+                "another `path`, or `any_code=True` if a change of the code "
+                "does not matter to the results. Received: "
                 f"path={str(self.path)!r}, where in {path.name} {differing}"
             )
 
@@ -170,50 +183,34 @@ class Rows:
         """Checks what the folder holds, and adopts its environment."""
         study = self.path / "study.json"
         if study.exists():
-            environment = load(study).get("environment")
-            self._check_same(study, self._study(environment))
-            self.environment = environment
+            found = load(study)
+            identity = {
+                **self.identity,
+                **{name: found.get(name) for name in _FOUND_OUT},
+            }
+            self._check_same(study, found, {"format": FORMAT, **identity})
+            self.identity = identity
             for arm in self._arms:
                 path, content = self._arm_file(arm)
                 if path.exists():
-                    self._check_same(path, content)
+                    self._check_same(path, load(path), content)
             return
         problem = ""
-        if self.path.is_symlink() and not self.path.exists():
-            problem = "a link to a folder that does not exist"
-        elif self.path.exists() and not self.path.is_dir():
-            problem = "a file"
-        elif self.runs():
-            problem = (
-                "which holds rows but no `study.json`: restore that file, or "
-                "move the folder away"
-            )
-        elif self.path.exists() and not {"arms", "runs"}.issuperset(
-            name for name in os.listdir(self.path) if not DRAFT.fullmatch(name)
-        ):
-            problem = "which holds other files"
+        # In this order, since another process may be making it.
+        if os.path.lexists(self.path) and not self.path.is_dir():
+            problem = "which is no folder"
+        elif self.path.exists():
+            names = filterfalse(DRAFT.fullmatch, os.listdir(self.path))
+            if self.runs():
+                problem = "with rows but no `study.json`: restore that file"
+            elif not {"arms", "runs"}.issuperset(names):
+                problem = "with other files"
         # Another process may be creating the study right now.
         if problem and not study.exists():
             raise ValueError(
                 "`path` must be a study's folder, an empty one, or not exist "
                 f"yet. Received: path={str(self.path)!r}, {problem}"
             )
-
-
-def differences(found: Any, expected: Any, name: str = "") -> str:
-    """Says in words what differs; empty if nothing does."""
-    if found == expected:
-        return ""
-    if isinstance(found, Mapping) and isinstance(expected, Mapping):
-        keys = [*found, *(key for key in expected if key not in found)]
-        parts = [
-            differences(
-                found.get(key), expected.get(key), f"{name}.{key}".strip(".")
-            )
-            for key in keys
-        ]
-        return "; ".join(part for part in parts if part)
-    return f"{name} is {found!r}, not {expected!r}"
 
 
 def _problem(row: Row, arm: str, seed: int) -> str:
@@ -224,11 +221,12 @@ def _problem(row: Row, arm: str, seed: int) -> str:
     if missing:
         return f"{missing[0]} is missing"
     metrics, error = row["metrics"], row["error"]
-    if metrics is None and isinstance(error, str):
+    is_error = metrics is None and isinstance(error, str)
+    is_result = error is None and isinstance(metrics, dict) and metrics
+    if is_error or (
+        is_result
+        and all(type(value) in (int, float) for value in metrics.values())
+        and all(map(math.isfinite, metrics.values()))
+    ):
         return ""
-    if not isinstance(metrics, dict) or not metrics or error is not None:
-        return f"metrics is {metrics!r} and error is {error!r}"
-    for name, value in metrics.items():
-        if type(value) not in (int, float) or not math.isfinite(value):
-            return f"metrics.{name} is {value!r}"
-    return ""
+    return f"metrics is {metrics!r} and error is {error!r}"

@@ -3,7 +3,7 @@
 import functools
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,10 +30,8 @@ class Comparison(NamedTuple):
             infinite where the seeds are too few to say.
         effect: The difference in standard deviations of the differences; None
             where these do not vary.
-        verdict: `"higher"`, `"lower"`, `"equivalent"` or `"undecided"`; None
-            for exploratory metrics.
-        p: Wilcoxon's signed-rank test, corrected for the number of arms (Holm);
-            None if the comparison is not planned, or of fewer than two seeds.
+        verdict: `"higher"` (than the reference, if only by little), `"lower"`,
+            `"equivalent"` or `"undecided"`; None for exploratory metrics.
     """
 
     arm: str
@@ -44,7 +42,6 @@ class Comparison(NamedTuple):
     interval: tuple[float, float]
     effect: float | None
     verdict: str | None
-    p: float | None = None
 
 
 def compare(
@@ -52,13 +49,12 @@ def compare(
     *,
     metric: str | None = None,
     margin: float | None = None,
-    planned: bool = False,
 ) -> list[Comparison]:
     """Compares all arms with the first one, over the seeds that both have.
 
-    By default, you may look after any number of seeds. With `n` differences of
-    mean `d` and standard deviation `s`, `c = 0.5`, `g = 1 + n c^2` and `m` arms
-    that are compared,
+    You may look after any number of seeds. With `n` differences of mean `d` and
+    standard deviation `s`, `c = 0.5`, `g = 1 + n c^2` and `m` arms that are
+    compared,
 
         k = (sqrt(g) m / 0.05)^(2 / n)
         interval = d ± s sqrt((n - 1) / n (k - 1) / (1 - k / g))
@@ -83,13 +79,9 @@ def compare(
         values: The numbers as a dict by arm of dicts by metric of dicts by
             seed. The first arm is the reference.
         metric: The metric that verdicts are about. Defaults to the first one.
-        margin: A difference in this metric that is too small to matter.
-            Defaults to None, and no arm is equivalent.
-        planned: Whether the number of seeds was fixed before the first look.
-            Then the intervals are paired t intervals of 95 % for each arm, and
-            an arm is higher or lower if Wilcoxon's signed-rank test, corrected
-            for the number of arms (Holm), also rejects at 5 %. Needs SciPy.
-            Defaults to False.
+        margin: A difference in this metric that is too small to matter (half
+            the width of what is called a region of practical equivalence
+            elsewhere). Defaults to None, and no arm is equivalent.
 
     Returns:
         A list with a `Comparison` for each metric and arm, those of `metric`
@@ -125,33 +117,26 @@ def compare(
             paired_differences(values[arm], values[reference], name)
             for arm in arms
         ]
-        corrected = holm(
-            [_signed_rank(differences) for differences in samples if planned]
-        )
-        for i, (arm, differences) in enumerate(zip(arms, samples, strict=True)):
-            n, p = len(differences), corrected[i] if planned else None
+        for arm, differences in zip(arms, samples, strict=True):
+            n = len(differences)
             mean = float(differences.mean()) if n else math.nan
             deviation = float(differences.std(ddof=1)) if n > 1 else 0.0
-            width = joint = half_width(n, len(arms))
-            if planned:
-                width, joint = (_t_half_width(n, m) for m in (1, len(arms)))
+            width = half_width(n, len(arms))
             if {arm, reference} <= repeated.keys():
-                width = joint = math.inf  # All seeds are one run.
-            low, high = interval = _around(mean, width, deviation)
+                width = math.inf  # All seeds are one run.
+            low, high = -math.inf, math.inf
+            if width < math.inf:
+                low, high = mean - width * deviation, mean + width * deviation
             verdict = None
             if name == metrics[0]:
                 verdict = "undecided"
-                if (low > 0 or high < 0) and (p is None or p <= SIGNIFICANCE):
+                if low > 0 or high < 0:
                     verdict = "higher" if low > 0 else "lower"
-                low, high = _around(mean, joint, deviation)
                 if margin is not None and -margin < low <= high < margin:
                     verdict = "equivalent"
             effect = mean / deviation if deviation else None
-            comparisons.append(
-                Comparison(
-                    arm, reference, name, n, mean, interval, effect, verdict, p
-                )
-            )
+            about = (arm, reference, name, n, mean, (low, high), effect)
+            comparisons.append(Comparison(*about, verdict))
     return comparisons
 
 
@@ -206,30 +191,10 @@ def paired_differences(
     other: Mapping[str, Mapping[int, float]],
     metric: str,
 ) -> np.ndarray:
-    """Returns the differences of two arms by seed, with their ties restored.
-
-    Accuracies are multiples of one over the number of examples, so that many
-    differences are of the same size. A test of ranks must not see them apart by
-    rounding.
-    """
+    """Returns the differences of two arms, ordered by seed."""
     first, second = one.get(metric, {}), other.get(metric, {})
     seeds = sorted(first.keys() & second.keys())
-    if not seeds:
-        return np.zeros(0)
-    pairs = np.array([(first[seed], second[seed]) for seed in seeds], float)
-    differences = pairs[:, 0] - pairs[:, 1]
-    sizes = np.abs(differences)
-    order = np.argsort(sizes)
-    # Four units in the last place of float32, in which Keras measures, but
-    # nothing that could be a difference by itself.
-    rounding = min(
-        2.0**-22 * np.abs(pairs).max(), 1e-3 * float(np.median(sizes))
-    )
-    starts = np.diff(sizes[order], prepend=0.0) > rounding
-    level = np.where(starts, sizes[order], 0.0)
-    sizes[order] = np.maximum.accumulate(level)
-    restored: np.ndarray = np.sign(differences) * sizes
-    return restored
+    return np.array([first[seed] - second[seed] for seed in seeds], float)
 
 
 @functools.cache
@@ -240,45 +205,3 @@ def half_width(n: int, arms: int) -> float:
     g = 1 + n * EFFECT**2
     k = (math.sqrt(g) * arms / SIGNIFICANCE) ** (2 / n)
     return math.sqrt((n - 1) / n * (k - 1) / (1 - k / g)) if k < g else math.inf
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Corrects p-values that are not None for their number (Holm, 1979)."""
-    corrected = list(p_values)
-    tested = [(p, i) for i, p in enumerate(p_values) if p is not None]
-    largest = 0.0
-    for rank, (p, i) in enumerate(sorted(tested)):
-        # A larger p is never corrected to less than a smaller one.
-        largest = max(largest, p * (len(tested) - rank))
-        corrected[i] = min(largest, 1.0)
-    return corrected
-
-
-def _around(mean: float, width: float, deviation: float) -> tuple[float, float]:
-    """Returns an interval of a half width in standard deviations."""
-    half = width * deviation if width < math.inf else math.inf
-    # Without a mean there are no seeds either.
-    return (mean - half, mean + half) if half < math.inf else (-half, half)
-
-
-@functools.cache
-def _t_half_width(n: int, arms: int) -> float:
-    """Returns half a t interval for one of several arms, as `half_width`."""
-    from scipy import stats
-
-    if n < 2:
-        return math.inf
-    quantile = float(stats.t.ppf(1 - SIGNIFICANCE / 2 / arms, n - 1))
-    return quantile / math.sqrt(n)
-
-
-def _signed_rank(differences: np.ndarray) -> float | None:
-    """Returns the p of Wilcoxon's signed-rank test, two-sided."""
-    from scipy import stats
-
-    if len(differences) < 2:
-        return None
-    # The test is not defined where nothing differs.
-    return (
-        float(stats.wilcoxon(differences).pvalue) if any(differences) else 1.0
-    )

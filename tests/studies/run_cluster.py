@@ -103,11 +103,15 @@ def remove_node(cluster, nodes, marker):
 
 
 def run_first_driver(folder, address):
+    import ray
+
     from keras_parewire.studies import Study
+
+    ray.init(address, log_to_driver=False)
 
     train = make_train_and_wait(folder)
     study = Study(make_model, train, arms=ARMS, path=folder / "study")
-    study.run(SEEDS, ray=address, verbose=0)
+    study.run(SEEDS, ray=True, verbose=0)
 
 
 def kill_first_driver(folder, address):
@@ -136,7 +140,7 @@ def main(folder):
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         cluster.wait_for_nodes()
         finished = kill_first_driver(folder, cluster.address)
-        # A worker gets its next seed when all arms of the last are on disk.
+        # A task gets its next seed when all arms of the last are on disk.
         assert 2 <= len(finished) <= 4
         threading.Thread(
             target=remove_node,
@@ -144,22 +148,30 @@ def main(folder):
             daemon=True,
         ).start()
         study = Study(
-            make_model, make_train(folder), arms=ARMS, path=folder / "study"
+            make_model,
+            make_train(folder),
+            arms=ARMS,
+            path=folder / "study",
+            any_code=True,
         )
-        study.run(SEEDS, ray=cluster.address, verbose=0)
-        assert not ray.is_initialized()
+        ray.init(cluster.address, log_to_driver=False)
+        study.run(SEEDS, ray=True, verbose=0)
+        assert ray.is_initialized()  # It was before.
         assert all(path.read_bytes() == row for path, row in finished.items())
         # All there, so that nothing is run again.
-        study.run(SEEDS, ray=cluster.address, verbose=0)
+        study.run(SEEDS, ray=True, verbose=0)
         study = Study(
-            make_model, make_train_and_die(folder), arms=ARMS, path=study.path
+            make_model,
+            make_train_and_die(folder),
+            arms=ARMS,
+            path=study.path,
+            any_code=True,
         )
-        try:
-            study.run([*SEEDS, 99], ray=cluster.address, verbose=0)
-        except RuntimeError as error:
-            assert "3 that died of seed=99" in str(error)
+        study.run([*SEEDS, 99], ray=True, verbose=0)
+        assert [row["seed"] for row in study.rows() if row["error"]] == [99, 99]
         assert len((folder / "deaths").read_text().split()) == 3
     finally:
+        ray.shutdown()
         cluster.shutdown()
 
 

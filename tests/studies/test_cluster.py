@@ -1,6 +1,6 @@
+import functools
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +10,8 @@ import pytest
 from helpers import as_array
 from test_study import ARMS, instant, make_small_model, results
 
-from keras_parewire.studies import Study, cluster
-from keras_parewire.studies.runner import Runner
+from keras_parewire.studies import Study
+from keras_parewire.studies.runs import make_runs
 
 # There are wheels for few systems and Python versions.
 needs_ray = pytest.mark.skipif(
@@ -57,7 +57,13 @@ def test_lost_drivers_workers_and_nodes_change_no_row(tmp_path):
     )
     found, expected = (
         results(
-            Study(make_small_model, instant, arms=ARMS, path=tmp_path / name)
+            Study(
+                make_small_model,
+                instant,
+                arms=ARMS,
+                path=tmp_path / name,
+                any_code=True,
+            )
         )
         for name in ("study", "single")
     )
@@ -65,8 +71,8 @@ def test_lost_drivers_workers_and_nodes_change_no_row(tmp_path):
     assert len(found) == 12
 
 
-def run_on_fakes(monkeypatch, study, fates, **kwargs):
-    """Runs on actors that die or raise as `fates` says, without Ray."""
+def run_on_fakes(monkeypatch, study, fates=(), **kwargs):
+    """Runs on tasks of which those of the seeds `fates` die, without Ray."""
     fake = FakeRay(fates)
     monkeypatch.setitem(sys.modules, "ray", fake)
     study.run(range(3), ray=True, verbose=0, **kwargs)
@@ -83,11 +89,11 @@ class FakeRay:
         class RayTaskError(RayError):
             pass
 
-        class OutOfMemoryError(RayError):
+        class WorkerCrashedError(RayError):
             pass
 
-    def __init__(self, fates):
-        self.fates, self.killed, self.made = fates, 0, 0
+    def __init__(self, fates=()):
+        self.fates, self.most, self.waiting = fates, 0, []
         self.initialized = False
 
     def is_initialized(self):
@@ -105,49 +111,30 @@ class FakeRay:
     def put(self, value):
         return value
 
-    def remote(self, kind):
-        self.kind = kind
-        return self
+    def remote(self, function, *args):
+        if not args:  # As a decorator.
+            self.function = function
+            return self
+        future = functools.partial(self.function, function, *args)
+        self.waiting.append(future)
+        self.most = max(self.most, len(self.waiting))
+        return future
 
     def options(self, **options):
         self.given = options
-        return Factory(self)
+        return self
 
-    def kill(self, actor):
-        self.killed += 1
+    def cancel(self, future, force):
+        self.waiting.remove(future)
 
     def wait(self, futures):
         return futures[:1], futures[1:]
 
     def get(self, future):
+        self.waiting.remove(future)
+        if future.args[1] in self.fates:
+            raise self.exceptions.WorkerCrashedError("dead")
         return future()
-
-
-class Factory:
-    def __init__(self, fake):
-        self.fake = fake
-
-    def remote(self, parts):
-        self.fake.made += 1
-        return Actor(self.fake, parts, self.fake.made)
-
-
-class Actor:
-    def __init__(self, fake, parts, number):
-        self.fake, self.number, self.run = fake, number, self
-        self.worker = fake.kind(parts)
-
-    def remote(self, *args):
-        def future():
-            if self.fake.fates.get(args, 0):
-                self.fake.fates[args] -= 1
-                raise self.fake.exceptions.OutOfMemoryError("dead")
-            environment, *others = self.worker.run(*args)
-            if "kind" in self.fake.fates:
-                environment = {"device": f"gpu {self.number}"}
-            return environment, *others
-
-        return future
 
 
 @pytest.fixture
@@ -157,11 +144,11 @@ def study(tmp_path):
 
 @pytest.fixture
 def expected():
-    runner = Runner(make_small_model, instant, ARMS)
+    parts = make_small_model, instant, ARMS
     return {
-        (arm, seed): runner.run(arm, seed).metrics["loss"]
+        (arm, seed): outcome.metrics["loss"]
         for seed in range(3)
-        for arm in ARMS
+        for arm, outcome in make_runs(parts, seed, ARMS)
     }
 
 
@@ -170,84 +157,76 @@ def losses(study):
 
 
 @pytest.mark.any_backend
-@pytest.mark.parametrize(
-    "fates",
-    [
-        {},
-        {("plain", 0): 2},
-        {("plain", 1): 2},
-        {("pa", 0): 1, ("pa", 2): 2, ("plain", 0): 1},
-    ],
-    ids=str,
-)
-def test_a_dead_worker_is_replaced(monkeypatch, study, expected, fates):
-    fake = run_on_fakes(monkeypatch, study, dict(fates))
+def test_a_seed_with_its_arms_is_a_task(monkeypatch, study, expected):
+    fake = run_on_fakes(monkeypatch, study)
     assert losses(study) == expected
-    # One for each CPU, and one for each that died.
-    assert fake.made <= 2 + sum(fates.values())
-    assert fake.killed >= fake.made
+    assert fake.most == 2  # One for each CPU.
+    assert fake.given["max_retries"] == 2
     assert not fake.initialized
 
 
 @pytest.mark.any_backend
-def test_a_seed_that_always_kills_is_given_up(monkeypatch, study, expected):
-    with pytest.raises(RuntimeError, match=r"Received: seeds=\[1\]"):
-        run_on_fakes(monkeypatch, study, {("pa", 1): 3})
-    del expected["pa", 1]
-    assert losses(study) == expected
+def test_a_seed_that_always_kills_is_kept_as_failed(monkeypatch, study):
+    with pytest.warns(UserWarning, match="2 of 6 runs have failed"):
+        run_on_fakes(monkeypatch, study, fates=[1])
+    errors = [row["error"] for row in study.rows()]
+    died = "RuntimeError: 3 workers died of it: dead"
+    assert errors == [None, None, died, died, None, None]
 
 
 @pytest.mark.any_backend
 def test_workers_that_die_at_once_are_an_error(monkeypatch, study):
-    fates = {("plain", seed): 3 for seed in range(3)}
-    with pytest.raises(RuntimeError, match=r"Received: 3 that died of seed="):
-        run_on_fakes(monkeypatch, study, fates)
+    with pytest.raises(RuntimeError, match="3 workers died of it: dead"):
+        run_on_fakes(monkeypatch, study, fates=range(3))
     assert not study.rows()
     assert not sys.modules["ray"].initialized
 
 
 @pytest.mark.any_backend
-def test_the_driver_gives_the_warnings_of_workers(monkeypatch, tmp_path):
+def test_the_traceback_of_a_worker_is_in_the_error(monkeypatch, tmp_path):
     def train(model, seed):
-        model.layers[0].trainable = False
-        return instant(model, seed)
+        raise ZeroDivisionError("no luck")
 
     study = Study(make_small_model, train, arms=ARMS, path=tmp_path / "study")
-    with pytest.warns(UserWarning, match=r"must not change.*trainable"):
-        run_on_fakes(monkeypatch, study, {})
+    expected = r"(?s)On a worker:.*, in train.*ZeroDivisionError: no luck"
+    with pytest.raises(RuntimeError, match=expected):
+        run_on_fakes(monkeypatch, study)
+    assert not study.path.exists()
 
 
 @pytest.mark.any_backend
 def test_workers_of_another_kind_are_refused(monkeypatch, study):
-    with pytest.raises(ValueError, match=r"one kind.* Received.*gpu 1.*gpu 2"):
-        run_on_fakes(monkeypatch, study, {"kind": True})
+    study.run([0], verbose=0)
+    device = "keras_parewire.studies.identity.find_device"
+    monkeypatch.setattr(device, lambda tensor: "gpu")
+    with pytest.raises(ValueError, match=r"device is 'cpu.*', not 'gpu'"):
+        run_on_fakes(monkeypatch, study)
 
 
 @pytest.mark.any_backend
 def test_resources_that_no_node_has(monkeypatch, study):
     with pytest.raises(ValueError, match=r"Received: resources={'num_gp"):
-        run_on_fakes(monkeypatch, study, {}, resources={"num_gpus": 1})
-    fake = run_on_fakes(monkeypatch, study, {}, resources={"num_cpus": 2})
-    assert fake.made == 1
+        run_on_fakes(monkeypatch, study, resources={"num_gpus": 1})
+    fake = run_on_fakes(monkeypatch, study, resources={"num_cpus": 2})
+    assert fake.most == 1
     assert fake.given["num_cpus"] == 2
     assert fake.given["runtime_env"]["env_vars"]["CUDA_VISIBLE_DEVICES"] == ""
 
 
 @pytest.mark.any_backend
 def test_interrupted_driver_leaves_whole_rows(monkeypatch, study, expected):
-    record, calls = study._record, []
+    calls = []
 
-    def interrupt(*args):
+    def interrupt(row):
+        calls.append(row)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        calls.append(record(*args))
 
-    monkeypatch.setattr(study, "_record", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        run_on_fakes(monkeypatch, study, {})
+        run_on_fakes(monkeypatch, study, on_run=interrupt)
     assert len(study.rows()) == 3
     assert not sys.modules["ray"].initialized
-    monkeypatch.setattr(study, "_record", record)
+    assert not sys.modules["ray"].waiting
     study.run(range(3), verbose=0)
     assert losses(study) == expected
 
@@ -260,48 +239,6 @@ def test_ray_must_be_installed(monkeypatch, study):
 
 
 @pytest.mark.any_backend
-@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:x", "free"])
-def test_unreachable_cluster(monkeypatch, study, address):
-    monkeypatch.setitem(sys.modules, "ray", FakeRay({}))
-    if address == "free":
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
-    with pytest.raises(ConnectionError, match=f"Received: ray='{address}'"):
-        study.run([0], ray=address, verbose=0)
-    assert not study.path.exists()
-
-
-@pytest.fixture
-def listening():
-    """The address of a program that accepts connections and says nothing."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-
-
-@pytest.mark.any_backend
-def test_a_cluster_that_takes_no_driver(monkeypatch, study, listening):
-    monkeypatch.setitem(sys.modules, "ray", FakeRay({}))
-    monkeypatch.setattr(cluster, "WAIT", 0.01)
-    with pytest.raises(ConnectionError, match=r"driver in 0\.01\. Received"):
-        study.run([0], ray=listening, verbose=0)
-    assert not study.path.exists()
-
-
-@pytest.mark.any_backend
-def test_what_a_driver_says_is_in_the_error(
-    monkeypatch, study, listening, tmp_path
-):
-    (tmp_path / "ray.py").write_text("def init(address): raise OSError('no')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "ray", FakeRay({}))
-    with pytest.raises(ConnectionError, match=r"Received: (?s:.)*OSError: no"):
-        study.run([0], ray=listening, verbose=0)
-
-
-@pytest.mark.any_backend
 def test_decided_arms_get_no_more_seeds(monkeypatch, tmp_path):
     def shift(model, seed):
         model.weights[0].assign(model.weights[0] + 1.0 + 0.01 * (seed % 3))
@@ -311,13 +248,11 @@ def test_decided_arms_get_no_more_seeds(monkeypatch, tmp_path):
 
     arms = {"plain": None, "shifted": shift}
     study = Study(make_small_model, train, arms=arms, path=tmp_path / "study")
-    fates = {("shifted", 3): 1}
-    monkeypatch.setitem(sys.modules, "ray", fake := FakeRay(fates))
+    monkeypatch.setitem(sys.modules, "ray", FakeRay())
     study.run(range(50), ray=True, until_decided=True, verbose=0)
     [item] = study.compare()
     assert item.verdict == "higher"
     # Another seed may be on its way when the arm is decided.
     assert item.n in (7, 8)
-    assert fake.made == 3
     study.run(range(50), until_decided=True, verbose=0)
     assert len(study.rows()) == 2 * item.n

@@ -57,9 +57,12 @@ def make_plot(rows, **options):
 @pytest.mark.parametrize(
     ("rows", "options", "expected"),
     [
-        (make_rows(), {}, r"`pa` is higher than `plain` in accuracy by 0\.0"),
+        (
+            make_rows(),
+            {},
+            r"`pa` is higher than `plain` in accuracy, by \+0\.0",
+        ),
         (make_rows(shift=-0.02), {}, "`pa` is lower than `plain` in accuracy"),
-        (make_rows(), {"planned": True}, "`pa` is higher than `plain`"),
         (
             make_rows(shift=0),
             {"margin": 0.03},
@@ -70,10 +73,9 @@ def make_plot(rows, **options):
             make_rows(shift=0),
             {},
             r"No difference seen between `pa` and `plain` in accuracy "
-            r"\(-0\.\d+ to \+0\.\d+, n = 12\); one of up to 0\.\d+ is not "
-            r"ruled out\. A verdict probably takes .* more seeds\.\n",
+            r"\(-0\.\d+ to \+0\.\d+, n = 12\): one of 0\.\d+ is still "
+            r"possible\. A verdict probably takes .* more seeds\.\n",
         ),
-        (make_rows(shift=0), {"planned": True}, r"is not ruled out\.\n"),
         (
             make_rows(shift=0, noise=0),
             {},
@@ -85,7 +87,6 @@ def make_plot(rows, **options):
             r"Too few seeds to compare `pa` with `plain` in accuracy \(n = 6; "
             r"a verdict takes at least 7\)",
         ),
-        (make_rows(5), {"planned": True}, r"\(n = 5; .* at least 6\)"),
     ],
     ids=str,
 )
@@ -100,19 +101,7 @@ def test_no_difference_seen_says_what_is_left_open():
     [item] = compare(columns(rows, arms_of(rows)))
     low, high = item.interval
     size = max(abs(low), abs(high))
-    assert f"one of up to {size:.4g} is not ruled out" in make_report(rows)
-
-
-def test_disagreement_of_interval_and_test_is_said():
-    rows = make_rows(20)
-    for row in rows[20:]:
-        seed = row["seed"]
-        difference = 0.01 + 0.0001 * seed if seed else -0.3
-        accuracy = rows[seed]["metrics"]["accuracy"] + difference
-        row["metrics"] = {"accuracy": accuracy}
-    text = make_report(rows, planned=True)
-    assert "`pa` and `plain` may differ in accuracy (" in text
-    assert "the interval contains 0, but the test rejects it (p = 0.0" in text
+    assert f"one of {size:.3f} is still possible" in make_report(rows)
 
 
 @pytest.mark.parametrize(
@@ -138,17 +127,17 @@ def test_tables_line_up_and_hold_what_compare_returns():
     rows = make_rows(arms=("plain", "a|b", "pa"))
     for row in rows:
         row["metrics"]["loss"] = -row["metrics"]["accuracy"]
-    text = make_report(rows, planned=True)
+    text = make_report(rows)
     tables = re.findall(r"(?m)(?:^\|.*\n)+", text)
     assert len(tables) == 2
     for table in tables:
         assert len({len(line) for line in table.splitlines()}) == 1
     assert "| a\\|b  |" in tables[0]
-    items = compare(columns(rows, arms_of(rows)), planned=True)
+    items = compare(columns(rows, arms_of(rows)))
     for table, (item, _) in zip(tables, (items[:2], items[2:]), strict=True):
         low, high = item.interval
-        cells = f"{item.metric} a\\|b 12 {item.n} {item.difference:+.4g} "
-        cells += f"{low:.4g} to {high:.4g} {item.effect:+.2f} {item.p:.2g}"
+        cells = f"{item.metric} a\\|b 12 {item.n} {item.difference:+.3f} "
+        cells += f"{low:+.3f} to {high:+.3f} {item.effect:+.2g}"
         [line] = [line for line in table.splitlines() if "a\\|b" in line]
         found = re.sub(r" \| [\d.-]+ ± [\d.]+", "", line)
         assert re.sub(r" +(?!to)(\| )?", " ", found.strip("| ")).split() == (
@@ -170,51 +159,26 @@ def test_other_metrics_are_exploratory():
     assert "| accuracy" in text.split("## Exploratory metrics")[1]
 
 
-def test_many_arms_begin_with_a_summary():
-    arms = ("plain", *(f"arm{i}" for i in range(49)))
-    rows = make_rows(20, arms=arms)
-    summary = make_report(rows).splitlines()[2]
-    assert summary.startswith("Of 49 arms compared with `plain` in accuracy: ")
-    counts = re.findall(r"(\d+) (?:higher|lower|equivalent|undecided)", summary)
-    assert sum(map(int, counts)) == 49
-    # One arm is its own summary.
-    assert make_report(make_rows()).splitlines()[2].startswith("- `pa` is")
-
-
-@pytest.mark.parametrize(
-    ("failed", "said"),
-    [
-        ([("pa", 3), ("pa", 4), ("plain", 3)], True),
-        ([("pa", 3), ("plain", 4)], False),
-        ([("plain", 3)], False),
-    ],
-    ids=str,
-)
-def test_failures_are_an_outcome(failed, said):
-    rows = make_rows(failed=failed)
-    text = make_report(rows)
-    assert ("** Means and differences leave" in text) == said
-    if said:
-        expected = "**`pa` failed in 2 of 12 runs, `plain` in 1 of 12.** Means"
-        assert text.splitlines()[2].startswith(expected)
-    assert f"Failed runs, not in the means: {len(failed)}." in text
-    assert f"- `{failed[0][0]}`, seed {failed[0][1]}: OSError: no luck" in text
-    pairs = 12 - len({seed for _, seed in failed})
-    assert f"n = {pairs})" in text
+def test_failures_are_an_outcome():
+    text = make_report(make_rows(failed=[("pa", 3), ("pa", 4), ("plain", 3)]))
+    expected = "Failed runs, not in the means: `plain` 1 of 12, `pa` 2 of 12."
+    assert text.splitlines()[2] == expected
+    assert "- `pa`, seed 3: OSError: no luck" in text
+    assert "n = 10)" in text
+    assert "Failed" not in make_report(make_rows())
 
 
 def test_report_of_failed_runs_only():
     failed = [(arm, seed) for arm in ("plain", "pa") for seed in range(12)]
     rows = make_rows(failed=failed)
     for row in rows:
-        row["error"] = "x" * 999
+        row["error"] = "x" * 200
     text = make_report(rows, metric="accuracy")
-    assert "Failed runs, not in the means: 24." in text
+    assert "not in the means: `plain` 12 of 12, `pa` 12 of 12." in text
     assert "- and 4 more" in text
     assert max(map(len, text.splitlines())) < 300
 
 
-@pytest.mark.parametrize("planned", [False, True])
 @pytest.mark.parametrize(
     "rows",
     [
@@ -226,8 +190,8 @@ def test_report_of_failed_runs_only():
     ],
     ids=["one", "two", "one arm", "no pa", "no plain"],
 )
-def test_reports_of_few_rows(rows, planned):
-    text = make_report(rows, margin=0.01, planned=planned)
+def test_reports_of_few_rows(rows):
+    text = make_report(rows, margin=0.01)
     for arm in arms_of(rows):
         assert re.search(rf"\| {arm} +\|", text)
 
@@ -260,7 +224,7 @@ def test_figure_shows_intervals_and_each_difference():
         ]
         dots, center = axis.lines[2 * place], axis.lines[2 * place + 1]
         np.testing.assert_allclose(dots.get_xdata(), differences)
-        np.testing.assert_allclose(center.get_xdata(), [item.difference])
+        assert center.get_xdata() == [item.difference]
         [ends] = axis.containers[place][2][0].get_segments()
         np.testing.assert_allclose(ends[:, 0], item.interval)
     assert [t.get_text() for t in axis.get_yticklabels()] == ["pa", "pb"]
@@ -277,8 +241,9 @@ def test_figure_of_many_metrics_has_one_plot_for_all():
     figure = make_plot(rows)
     _, axis = figure.axes
     items = compare(columns(rows, arms_of(rows)))
-    effects = [item.effect for item in items if item.arm == "pa"][1:201]
-    np.testing.assert_allclose(axis.lines[0].get_xdata(), effects)
+    effects = [item.effect for item in items[2:] if item.effect is not None]
+    drawn = [bars.lines[0].get_xdata() for bars in axis.containers]
+    np.testing.assert_allclose(np.ravel(drawn).astype(float), effects)
     assert len(axis.get_yticklabels()) == 201
     assert [text.get_text() for text in figure.legends[0].texts] == ["pa", "pb"]
 
@@ -322,9 +287,7 @@ def test_a_study_compares_its_own_metric(tmp_path):
     assert accuracy[:4] == ("shifted", "plain", "accuracy", 8)
     assert (accuracy.verdict, loss.verdict) == ("higher", None)
     assert study.compare(margin=1.0)[0].verdict == "equivalent"
-    assert study.compare(planned=True)[0].p == 2 / 2**8
     assert "equivalent to `plain` in accuracy" in study.report(margin=1.0)
-    assert "| p (Holm) |" in study.report(planned=True)
     [patch] = study.plot(margin=1.0).axes[0].patches
     assert [patch.get_x(), patch.get_width()] == [-1, 2]
     # Another metric is another question about the same rows.

@@ -6,7 +6,7 @@ from scipy import stats
 
 from keras_parewire.studies import compare
 from keras_parewire.studies.forecast import seeds_to_verdict
-from keras_parewire.studies.statistics import half_width, holm
+from keras_parewire.studies.statistics import half_width
 
 pytestmark = pytest.mark.any_backend
 
@@ -62,7 +62,7 @@ def test_comparison_by_hand():
     assert item[:5] == ("pa", "plain", "a", 3, 0.5)
     assert item.interval == (-math.inf, math.inf)
     assert item.effect == 1.0
-    assert (item.verdict, item.p) == ("undecided", None)
+    assert item.verdict == "undecided"
     values["pa"]["a"] = {7: 1.0}
     [item] = compare(values)
     assert (item.n, item.effect, item.verdict) == (0, None, "undecided")
@@ -84,11 +84,8 @@ def test_comparison_by_hand():
     ],
 )
 def test_verdicts(mean, margin, verdict):
-    for planned in (False, True):
-        [item] = compare(
-            values_of(normal(30, mean)), margin=margin, planned=planned
-        )
-        assert item.verdict == verdict
+    [item] = compare(values_of(normal(30, mean)), margin=margin)
+    assert item.verdict == verdict
 
 
 def test_only_one_metric_has_verdicts():
@@ -118,89 +115,10 @@ def test_wrong_margins(margin):
         compare(values_of(normal(8)), margin=margin)
 
 
-def test_planned_comparison_is_that_of_textbooks():
-    samples = [normal(12, 0.7, 3), normal(12, 1.5), normal(12, 0.7, 4)]
-    found = compare(values_of(*samples), planned=True)
-    tests = [stats.wilcoxon(sample).pvalue for sample in samples]
-    for item, sample, p in zip(found, samples, holm(tests), strict=True):
-        interval = stats.ttest_1samp(sample, 0).confidence_interval(0.95)
-        np.testing.assert_allclose(item.interval, interval)
-        assert item.p == p
-        expected = "higher" if p <= 0.05 else "undecided"
-        assert item.verdict == expected
-    # The others leave out 0 too, and their own tests would reject it.
-    assert [item.verdict for item in found] == [
-        "undecided",
-        "higher",
-        "undecided",
-    ]
-    assert max(tests) < 0.05
-    assert min(item.interval[0] for item in found) > 0
-
-
-def test_planned_equivalence_is_corrected_for_the_number_of_arms():
-    sample = normal(20)
-    [one] = compare(values_of(sample), margin=0.5, planned=True)
-    several = compare(values_of(*[sample] * 8), margin=0.5, planned=True)
-    assert one.verdict == "equivalent"
-    assert {item.verdict for item in several} == {"undecided"}
-    assert {item.interval for item in several} == {one.interval}
-
-
-def test_no_planned_verdict_because_of_a_single_seed():
-    sample = [1.0 + 0.01 * seed for seed in range(19)] + [-30.0]
-    [item] = compare(values_of(sample), planned=True)
-    assert item.p < 0.001
-    assert item.interval[0] < 0 < item.interval[1]
-    assert item.verdict == "undecided"
-
-
-def test_correction_for_the_number_of_comparisons():
-    # By hand, as in R: p.adjust(c(0.02, 0.01, 0.03, 0.9), "holm").
-    corrected = holm([0.02, 0.01, None, 0.03, 0.9])
-    assert corrected.pop(2) is None
-    np.testing.assert_allclose(corrected, [0.06, 0.04, 0.06, 0.9])
-    assert holm([0.7] * 3) == [1, 1, 1]
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("level", range(100, 300, 40))
-def test_rounding_breaks_no_ties(dtype, level):
-    # Numbers of right answers of 360, whose quotients are rounded.
-    differences = np.array([3, 2, -1, -2, -1, 1, 3, 2, 4, 3, 0])
-    right = level + np.arange(11)
-    plain, pa = (
-        dict(enumerate((counts / 360).astype(dtype).astype(float)))
-        for counts in (right, right + differences)
-    )
-    values = {"plain": {"a": plain}, "pa": {"a": pa}}
-    [item] = compare(values, planned=True)
-    assert item.p == stats.wilcoxon(differences).pvalue
-    np.testing.assert_allclose(item.difference, differences.mean() / 360, 1e-5)
-
-
-def test_small_differences_of_large_numbers_are_no_rounding():
-    plain = {seed: 1e6 + seed for seed in range(9)}
-    pa = {seed: plain[seed] + 0.01 * (1 + seed) for seed in plain}
-    values = {"plain": {"a": plain}, "pa": {"a": pa}}
-    [item] = compare(values, planned=True)
-    np.testing.assert_allclose(item.difference, 0.05, rtol=1e-5)
-    assert item.p == 2 / 2**9
-
-
-def test_differences_that_are_the_same_but_for_rounding_do_not_vary():
-    plain = {seed: 0.1 * seed for seed in range(8)}
-    pa = {seed: value + 0.1 for seed, value in plain.items()}
-    [item] = compare({"plain": {"a": plain}, "pa": {"a": pa}})
-    assert item.effect is None
-    assert item.interval == (item.difference, item.difference)
-
-
 def test_two_arms_whose_runs_are_all_the_same_are_one_run():
-    for planned in (False, True):
-        [item] = compare(values_of([1.0] * 20), planned=planned)
-        assert item.interval == (-math.inf, math.inf)
-        assert item.verdict == "undecided"
+    [item] = compare(values_of([1.0] * 20))
+    assert item.interval == (-math.inf, math.inf)
+    assert item.verdict == "undecided"
 
 
 @pytest.mark.parametrize(

@@ -138,23 +138,18 @@ def test_rows_of_other_seeds_count(make_study):
     assert study.made == []
 
 
-def test_shards_look_at_the_rows_of_all(make_study):
+def test_processes_look_at_the_rows_of_all(make_study):
     numbers = make_numbers()
-    expected = expected_runs(numbers)
-    last = {arm: seed for arm, seed in expected}
+    last = {arm: seed for arm, seed in expected_runs(numbers)}
     # One after the other, the first sees only its own rows.
-    shards = [make_study(numbers) for _ in range(3)]
-    for part, study in enumerate(shards):
-        run(study, shard=(part, 3))
-        assert {seed % 3 for _, seed in study.made} == {part}
-    made = [len(study.made) for study in shards]
+    parts = [make_study(numbers) for _ in range(3)]
+    for part, study in enumerate(parts):
+        run(study, range(part, 60, 3))
+    made = [len(study.made) for study in parts]
     assert made[0] > made[1] >= made[2]
-    assert sum(made) < 4 * len(SEEDS)
     assert last["far"] < len(SEEDS) / 3
     # The last one found an arm decided that it would not have decided itself.
-    assert [seed for arm, seed in shards[2].made if arm == "far"] == [
-        seed for seed in range(2, last["far"] + 1, 3)
-    ]
+    assert not [seed for arm, seed in parts[2].made if arm == "far"]
 
 
 def test_failed_runs_decide_nothing(make_study):
@@ -174,7 +169,7 @@ def test_bar_ends_where_the_study_does(make_study, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"margin": 0.1}, r"`margin` must come with `until_decided=True`"),
+        ({"margin": 0.1}, "`margin` needs `until_decided`"),
         ({"until_decided": True, "margin": -1}, "Received: margin=-1"),
     ],
 )
@@ -184,5 +179,5 @@ def test_wrong_options(make_study, options, message):
 
 
 def test_one_arm_cannot_be_decided(make_study):
-    with pytest.raises(ValueError, match=r"Received: arms=\['plain'\]"):
+    with pytest.raises(ValueError, match=r"two arms.*arms=\['plain'\]"):
         run(make_study(make_numbers({"plain": 0.0})))

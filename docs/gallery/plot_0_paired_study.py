@@ -1,20 +1,12 @@
 """
-Title: Does another initialization help? A study that stops by itself
-Author: The keras_parewire authors
-Date created: 2026/11/28
-Last modified: 2026/11/28
-Description: Even out the strengths of neurons, and measure whether it helps.
-Accelerator: None
-"""
-
-"""
-## Introduction
+Does another initialization help? A study that stops by itself
+==============================================================
 
 The initial weights of a network are random. By chance, the weights of some
 neurons sum up to much more than those of others. This sum is called the
 *strength* of a neuron. Preferential-attachment (PA) rewiring, proposed by
-[Scabini et al., 2024](https://arxiv.org/abs/2207.08148), permutes the weights
-so that the strengths even out. It changes no value.
+`Scabini et al., 2024 <https://arxiv.org/abs/2207.08148>`__, permutes the
+weights so that the strengths even out. It changes no value.
 
 Whether this helps depends on the network, the data and the training. One run
 with each initialization cannot answer that, because accuracies differ by seed
@@ -28,9 +20,9 @@ more than by initialization. In this example, you will
 This takes about a minute on a CPU.
 """
 
-"""
-## Setup
-"""
+# %%
+# Setup
+# -----
 
 import functools
 import tempfile
@@ -50,11 +42,11 @@ from keras_parewire import (
 )
 from keras_parewire.studies import Study
 
-"""
-## Prepare the data
-
-We use 1,797 images of handwritten digits, of 8x8 pixels each.
-"""
+# %%
+# Prepare the data
+# ----------------
+#
+# We use 1,797 images of handwritten digits, of 8x8 pixels each.
 
 digits = load_digits()
 images = (digits.images[..., np.newaxis] / 16).astype("float32")
@@ -63,12 +55,12 @@ order = np.random.default_rng(0).permutation(len(images))
 x_train, y_train = images[order[:1200]], labels[order[:1200]]
 x_test, y_test = images[order[1200:]], labels[order[1200:]]
 
-"""
-## Build the model
-
-The model is a small convolutional network without normalization. It needs no
-changes for what follows.
-"""
+# %%
+# Build the model
+# ---------------
+#
+# The model is a small convolutional network without normalization. It needs no
+# changes for what follows.
 
 
 def make_model():
@@ -99,13 +91,13 @@ def make_model():
     return model
 
 
-"""
-## Rewire it, and look at the strengths
-
-`rewire_model` rewires every kernel of a built model in place. It knows which
-axes of a kernel number the inputs and which the outputs. Its report shows the
-variance of the strengths, before and after.
-"""
+# %%
+# Rewire it, and look at the strengths
+# ------------------------------------
+#
+# `rewire_model` rewires every kernel of a built model in place. It knows which
+# axes of a kernel number the inputs and which the outputs. Its report shows the
+# variance of the strengths, before and after.
 
 keras.utils.set_random_seed(0)
 model = make_model()
@@ -113,9 +105,8 @@ before = keras.ops.convert_to_numpy(model.layers[3].kernel).copy()
 report = rewire_model(model, seed=0)
 print(report)
 
-"""
-These are the strengths of the neurons around the first `Dense` layer:
-"""
+# %%
+# These are the strengths of the neurons around the first `Dense` layer:
 
 figure, axes = plt.subplots(1, 2, sharex=True, sharey=True, figsize=(9, 3.5))
 for kernel, title, ax in zip(
@@ -126,12 +117,12 @@ for kernel, title, ax in zip(
 figure.tight_layout()
 plt.show()
 
-"""
-## Describe the study
-
-A `Study` needs a function that makes the model and one that trains it. The
-second one returns the numbers to compare, the most important one first.
-"""
+# %%
+# Describe the study
+# ------------------
+#
+# A `Study` needs a function that makes the model and one that trains it. The
+# second one returns the numbers to compare, the most important one first.
 
 
 def train(model, seed):
@@ -141,18 +132,17 @@ def train(model, seed):
     return {"accuracy": accuracy}
 
 
-"""
-The study compares *arms*. The first one is the reference: None stands for the
-model as it is. The others are functions that change its initial weights:
-
-- `pa` rewires all kernels;
-- `centered` subtracts the means of each kernel's rows and columns, and restores
-  its standard deviation. All strengths are then 0.
-
-For each seed, all arms start from the same draw and see the data in the same
-order. So the difference between two arms of a seed comes from the
-initialization alone.
-"""
+# %%
+# The study compares *arms*. The first one is the reference: None stands for the
+# model as it is. The others are functions that change its initial weights:
+#
+# - `pa` rewires all kernels;
+# - `centered` subtracts the means of each kernel's rows and columns, and
+#   restores its standard deviation. All strengths are then 0.
+#
+# For each seed, all arms start from the same draw and see the data in the same
+# order. So the difference between two arms of a seed comes from the
+# initialization alone.
 
 arms = {
     "plain": None,
@@ -164,59 +154,57 @@ arms = {
 # To be able to resume the study later, give it a folder that stays.
 study = Study(make_model, train, arms=arms, path=tempfile.mkdtemp())
 
-"""
-## Run it until it is decided
-
-You do not have to know how many seeds it takes. With `until_decided=True`, an
-arm gets no more seeds once there is a verdict on it, and the study stops when
-all arms have one. The verdicts are made for that: you may look at them after
-every seed, and still at most 5 % of studies ever give a wrong one.
-
-`margin` is a difference that is too small to matter, here one point of
-accuracy. With it, an arm can also turn out to be *equivalent*. Without it, a
-study of two equal arms would almost always use all its seeds.
-"""
+# %%
+# Run it until it is decided
+# --------------------------
+#
+# You do not have to know how many seeds it takes. With `until_decided=True`, an
+# arm gets no more seeds once there is a verdict on it, and the study stops when
+# all arms have one. The verdicts are made for that: you may look at them after
+# every seed, and still at most 5 % of studies ever give a wrong one.
+#
+# `margin` is a difference that is too small to matter, here one point of
+# accuracy. With it, an arm can also turn out to be *equivalent*. Without it, a
+# study of two equal arms would almost always use all its seeds.
 
 study.run(seeds=range(150), until_decided=True, margin=0.01, verbose=0)
 print(len(study.rows()), "runs")
 
-"""
-## Read the verdict
-
-The report has a sentence for each arm. In at least 95 % of studies, the
-intervals contain the true mean differences. An arm is
-
-- *higher* or *lower* if the interval leaves out 0;
-- *equivalent* if the interval lies within the margin;
-- *undecided* otherwise. Then the report says how many more seeds a verdict
-  probably takes.
-"""
+# %%
+# Read the verdict
+# ----------------
+#
+# The report has a sentence for each arm. In at least 95 % of studies, the
+# intervals contain the true mean differences. An arm is
+#
+# - *higher* or *lower* if the interval leaves out 0;
+# - *equivalent* if the interval lies within the margin;
+# - *undecided* otherwise. Then the report says how many more seeds a verdict
+#   probably takes.
 
 print(study.report(margin=0.01))
 
-"""
-Here is the same as a picture. Each dot is the difference of one seed, and the
-bar is the interval:
-"""
+# %%
+# Here is the same as a picture. Each dot is the difference of one seed, and the
+# bar is the interval:
 
 figure = study.plot(margin=0.01)
 figure
 
-"""
-## Conclusion
-
-The dots show why a single seed says so little: they scatter by more than the
-mean difference. And a verdict is about this model, these data and this
-training. Other networks have gained or lost by the same initializations.
-
-To rewire a layer's kernel, wrap the initializer that the layer has:
-"""
+# %%
+# Conclusion
+# ----------
+#
+# The dots show why a single seed says so little: they scatter by more than the
+# mean difference. And a verdict is about this model, these data and this
+# training. Other networks have gained or lost by the same initializations.
+#
+# To rewire a layer's kernel, wrap the initializer that the layer has:
 
 layer = layers.Dense(
     64, activation="relu", kernel_initializer=PARewired("he_normal")
 )
 
-"""
-For a model that you have not written, call `rewire_model(model)`, or
-`reinitialize(model, kernel_initializer=...)`, before you train it.
-"""
+# %%
+# For a model that you have not written, call `rewire_model(model)`, or
+# `reinitialize(model, kernel_initializer=...)`, before you train it.

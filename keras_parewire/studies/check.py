@@ -1,0 +1,104 @@
+"""What two runs of one seed, and the arms, do to a model."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_parewire.studies.arms import Arm, apply_arm
+from keras_parewire.studies.report import aligned, significant
+from keras_parewire.studies.runs import (
+    named_metrics,
+    new_model,
+    train_model,
+)
+
+SAME = """\
+Training is repeatable here: two runs of seed 0 gave the same numbers and \
+weights, to the last bit."""
+OTHER = """\
+Training is not repeatable here: two runs of seed 0 gave different numbers or \
+weights. If these are about as far apart as two seeds are, the runs saw other \
+data or drew other numbers: make whatever draws within `train`, from its seed. \
+If they are far closer, the device adds numbers in an order that varies; \
+verdicts stay valid, but take more seeds."""
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Check:
+    """What `Study.check` saw; it prints itself.
+
+    Attributes:
+        repeatable: Whether two runs of seed 0 ended with the same numbers and
+            weights, to the last bit.
+        metrics: For each metric, how far the two runs of seed 0 are apart, and
+            how far seeds 0 and 1 are.
+        arms: For each arm, how many of the model's matrices (weights of rank 2
+            or more) it changed, how many there are, and which share of all
+            trainable weights changed.
+    """
+
+    repeatable: bool
+    metrics: dict[str, tuple[float, float]]
+    arms: dict[str, tuple[int, int, float]]
+
+    def __str__(self) -> str:
+        """Returns sentences and tables in Markdown."""
+        runs = [("metric", "two runs of seed 0 differ by", "seeds 0 and 1 by")]
+        runs += [
+            (name, significant(same, same), significant(other, other))
+            for name, (same, other) in self.metrics.items()
+        ]
+        arms = [("arm", "matrices changed", "share of all weights")]
+        arms += [
+            (name, f"{changed} of {matrices}", f"{share:.0%}")
+            for name, (changed, matrices, share) in self.arms.items()
+        ]
+        text = SAME if self.repeatable else OTHER
+        return "\n".join([text, "", *aligned(runs), "", *aligned(arms)]) + "\n"
+
+    __repr__ = _repr_markdown_ = __str__
+
+
+def check(
+    make_model: Callable[[], Any],
+    train: Callable[[Any, int], Any],
+    arms: Mapping[str, Arm],
+) -> Check:
+    """Trains the first arm with the seeds 0, 1 and 0; see `Study.check`."""
+    changes: dict[str, tuple[int, int, float]] = {}
+    for name, arm in arms.items():
+        model = new_model(make_model, 0)
+        before = _values(model)
+        apply_arm(arm, model, 0)
+        changed = [a != b for a, b in zip(before, _values(model), strict=True)]
+        matrices = [array for array in changed if array.ndim > 1]
+        total = sum(array.size for array in changed)
+        changes[name] = (
+            sum(bool(array.any()) for array in matrices),
+            len(matrices),
+            sum(int(array.sum()) for array in changed) / max(total, 1),
+        )
+    first = next(iter(arms.values()))
+    ends = []
+    for seed in (0, 1, 0):
+        model = new_model(make_model, seed)
+        apply_arm(first, model, seed)
+        metrics = named_metrics(train_model(model, train, seed), model)
+        ends.append((metrics, _values(model)))
+    (one, weights), (other, _), (again, weights_again) = ends
+    apart = {
+        name: (abs(value - again[name]), abs(value - other[name]))
+        for name, value in one.items()
+    }
+    same = all(map(np.array_equal, weights, weights_again))
+    return Check(one == again and same, apart, changes)
+
+
+def _values(model: Any) -> list[np.ndarray]:
+    return [
+        np.array(ops.convert_to_numpy(weight.value))
+        for weight in model.trainable_weights
+    ]

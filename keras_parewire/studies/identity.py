@@ -1,0 +1,180 @@
+"""What the rows of a study depend on, in types that JSON can hold."""
+
+import ast
+import functools
+import hashlib
+import inspect
+import json
+import linecache
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import keras
+import numpy as np
+
+# The versions of these packages are in the environment.
+_VERSIONED = ("keras", "keras_parewire")
+# Keras counts the layers of all models of a process.
+_NUMBER = re.compile("_[0-9]+(?=/|$)")
+_NAMED = ast.AsyncFunctionDef | ast.ClassDef | ast.FunctionDef
+
+
+def describe(value: Any, what: str) -> Any:
+    """Describes arms or a configuration in types that JSON can hold."""
+
+    def convert(item: Any) -> Any:
+        if isinstance(item, np.generic):
+            return item.item()
+        if isinstance(item, np.ndarray):
+            digest = _digest(np.ascontiguousarray(item).tobytes())
+            return f"{item.dtype} array of shape {item.shape}, {digest}"
+        if isinstance(item, range):
+            return list(item)
+        if isinstance(item, os.PathLike):
+            return os.fspath(item)
+        if isinstance(item, keras.layers.Layer):
+            return f"layer {item.name}"
+        if isinstance(item, functools.partial):
+            parts = {"arguments": item.args, "keywords": item.keywords}
+            return {"call": item.func, **parts}
+        if hasattr(item, "get_config") and not inspect.isclass(item):
+            return {"class": type(item).__name__, "config": item.get_config()}
+        if callable(item):
+            return describe_function(item)
+        raise TypeError(f"{item!r} is of type {type(item).__name__}")
+
+    try:
+        return json.loads(json.dumps(value, default=convert))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "Arms and configurations must consist of numbers, strings, lists, "
+            "dicts, arrays, functions and Keras objects. "
+            f"Received: {what}={value!r}, where {error}"
+        ) from error
+
+
+def describe_function(function: Any) -> Any:
+    """Describes a function, a class or a callable object by its code."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    if str(getattr(function, "__module__", "")).split(".")[0] in _VERSIONED:
+        return f"function {name}"
+    return {"function": name, "code": _code_of(function)}
+
+
+def _code_of(function: Any) -> str | None:
+    """Returns a digest of what a function's source says, or None.
+
+    Its name, comments, docstrings and layout do not count.
+    """
+    function = inspect.unwrap(getattr(function, "__func__", function))
+    if not (inspect.isfunction(function) or inspect.isclass(function)):
+        function = type(function)
+    try:
+        first = inspect.getsourcelines(function)[1]
+        # All of the file: what stands on the lines of a lambda is no program.
+        lines = linecache.getlines(inspect.getsourcefile(function) or "")
+        tree = ast.parse("".join(lines))
+    except (OSError, TypeError, SyntaxError):
+        return None
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, _NAMED | ast.Lambda):
+            continue
+        if isinstance(node, _NAMED) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        decorators = getattr(node, "decorator_list", [])
+        if first == min(part.lineno for part in (node, *decorators)):
+            found.append(node)
+    for node in found:
+        if isinstance(node, _NAMED):
+            node.name = "_"
+    text = "\n".join(map(ast.unparse, found))
+    return _digest(text.encode()) if found else None
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256 {hashlib.sha256(content).hexdigest()[:16]}"
+
+
+def identify(model: Any) -> dict[str, Any]:
+    """Returns what a run depends on besides its code and configuration."""
+    weights = [
+        f"{_NUMBER.sub('', w.path)} {tuple(w.shape)} {w.dtype}"
+        for w in model.weights
+    ]
+    digest = _digest("\n".join(weights).encode())
+    backend = keras.backend.backend()
+    return {
+        "model": f"{model.count_params():,} parameters in {len(weights)} "
+        f"weights, {digest}",
+        "environment": {
+            "keras_parewire": _version(),
+            "keras": keras.__version__,
+            "backend": backend,
+            "backend_version": str(sys.modules[backend].__version__),
+            "numpy": np.__version__,
+            "dtype": str(model.dtype_policy.name),
+            "device": find_device(model.weights[0].value),
+        },
+    }
+
+
+@functools.cache
+def _version() -> str:
+    return version("keras_parewire")
+
+
+def find_device(tensor: Any) -> str:
+    """Returns the kind of device that holds a tensor, and its name."""
+    # Each backend has its own class of device, and only the names agree.
+    name = str(getattr(tensor, "device", "")).lower()
+    if "cuda" in name or "gpu" in name:
+        return _gpu_name()
+    other = next((kind for kind in ("tpu", "mps", "xpu") if kind in name), None)
+    return other or f"cpu {platform.machine()}"
+
+
+@functools.cache
+def _gpu_name() -> str:
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        process = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "gpu"
+    names = sorted(set(process.stdout.split("\n")) - {""})
+    return f"gpu {', '.join(names)}"
+
+
+def differences(
+    found: Any, expected: Any, name: str = "", any_code: bool = False
+) -> str:
+    """Says in words what differs between two descriptions; empty if nothing.
+
+    Code that could not be read equals any.
+    """
+    if found == expected:
+        return ""
+    if isinstance(found, Mapping) and isinstance(expected, Mapping):
+        if found.keys() == expected.keys() == {"function", "code"}:
+            known = {found["code"], expected["code"]} - {None}
+            changed = len(known) > 1 and not any_code
+            return f"the code of {name} has changed" if changed else ""
+        parts = (
+            differences(
+                found.get(key),
+                expected.get(key),
+                f"{name}.{key}".strip("."),
+                any_code,
+            )
+            for key in {**found, **expected}
+        )
+        return "; ".join(filter(None, parts))
+    return f"{name} is {found!r}, not {expected!r}"

@@ -1,0 +1,134 @@
+"""From outcomes of runs to rows: which are written, and which end the call."""
+
+import datetime
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from keras_parewire.studies.rows import Row, Rows
+from keras_parewire.studies.runs import Outcome, Runs
+
+# The columns of a row besides its metrics and its environment.
+_OWN_COLUMNS = ("arm", "seed", "error", "seconds", "utc")
+_NAMED = 5
+
+
+class Recorder:
+    """Writes the rows of one study.
+
+    Args:
+        rows: The rows.
+        metric: The metric that verdicts are about; None for the first.
+    """
+
+    def __init__(self, rows: Rows, metric: str | None) -> None:
+        self._rows, self._metric = rows, metric
+        self._metrics: list[str] | None = None
+        self._starts: dict[int, dict[str, str]] = {}
+        self.identity: dict[str, Any] | None = None
+
+    def wants_start(self) -> bool:
+        """Whether the starts of two seeds have not been compared yet."""
+        return len(self._starts) < 2
+
+    def record(
+        self, made: Iterable[tuple[int, Runs]]
+    ) -> Iterator[dict[str, Any]]:
+        """Writes the runs of each seed as they come, and yields the rows.
+
+        Raises what the first run of an arm raised outside of training. Until
+        some run of the study has ended by itself, exceptions are held back, and
+        if all runs of a seed raise one, it is raised: nothing works yet.
+        """
+        tried = {arm for arm, _ in self._rows.runs()}
+        for seed, runs in made:
+            held: list[tuple[str, Outcome]] = []
+            for arm, outcome in runs:
+                error = outcome.exception
+                if error and not outcome.training and arm not in tried:
+                    raise error
+                self._compare_starts(seed, outcome)
+                held.append((arm, outcome))
+                if tried or error is None:
+                    # First the one that has the names of the metrics.
+                    for one, ended in reversed(held):
+                        yield self.write(one, seed, ended)
+                        tried.add(one)
+                    held = []
+            for _, outcome in held:
+                raise outcome.exception or AssertionError
+
+    def write(self, arm: str, seed: int, outcome: Outcome) -> dict[str, Any]:
+        """Writes one row, and returns the one that counts."""
+        if outcome.identity not in (None, self.identity):
+            self._rows.begin(outcome.identity or {})
+            self.identity = outcome.identity
+        if outcome.metrics is not None:
+            self._check_names(arm, seed, list(outcome.metrics))
+        now = datetime.datetime.now(datetime.UTC)
+        row = self._rows.add(
+            {
+                "arm": arm,
+                "seed": seed,
+                "metrics": outcome.metrics,
+                "error": outcome.error,
+                "seconds": outcome.seconds,
+                "utc": now.isoformat(timespec="seconds"),
+            }
+        )
+        return flat(row, self._metrics or ())
+
+    def _compare_starts(self, seed: int, outcome: Outcome) -> None:
+        """Warns once about weights that start alike for two seeds."""
+        if outcome.start is None or not self.wants_start():
+            return
+        self._starts[seed] = outcome.start
+        if self.wants_start():
+            return
+        one, other = self._starts.values()
+        alike = [path for path in one if one[path] == other.get(path)]
+        if alike:
+            more = ", ..." if alike[_NAMED:] else ""
+            warnings.warn(
+                "Some weights start alike for all seeds, which then differ by "
+                "training only: their initializers have a seed of their own, "
+                f"or `make_model` sets them. Received: {len(alike)} of "
+                f"{len(one)} weights alike for the seeds "
+                f"{' and '.join(map(str, self._starts))}: "
+                f"{', '.join(alike[:_NAMED])}{more}",
+                stacklevel=4,
+            )
+
+    def _check_names(self, arm: str, seed: int, names: list[str]) -> None:
+        if self._metrics is None:
+            earlier = (row["metrics"] for row in self._rows)
+            self._metrics = list(next(filter(None, earlier), names))
+        own = (*_OWN_COLUMNS, *self._rows.identity["environment"])
+        if set(names) & set(own):
+            raise ValueError(
+                "The names that `train` returns must not be any of "
+                f"{', '.join(own)}. Received: {names}"
+            )
+        if self._metric is not None and self._metric not in names:
+            raise ValueError(
+                "`metric` must be one of the numbers that `train` returns. "
+                f"Received: metric={self._metric!r}, and {names} from `train`"
+            )
+        if set(names) != set(self._metrics):
+            raise ValueError(
+                "`train` must return the same names for every run, here "
+                f"{self._metrics}. Received: {names} for the arm {arm!r}, "
+                f"seed={seed}"
+            )
+
+
+def flat(row: Row, names: Iterable[str]) -> dict[str, Any]:
+    """Returns a row as `Study.rows` lists it, with metrics of these names."""
+    metrics: Mapping[str, float] = row["metrics"] or {}
+    return {
+        "arm": row["arm"],
+        "seed": row["seed"],
+        **{name: metrics.get(name) for name in names},
+        **{key: row[key] for key in _OWN_COLUMNS[2:]},
+        **row["identity"]["environment"],
+    }

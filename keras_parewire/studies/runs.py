@@ -1,0 +1,196 @@
+"""Single runs, each with a model of its own."""
+
+import hashlib
+import math
+import numbers
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_parewire.models.plain_names import plain_names, with_plain_names
+from keras_parewire.models.weights import check_model
+from keras_parewire.rewiring.seeding import derive_seed
+from keras_parewire.rewiring.validation import as_integer
+from keras_parewire.studies.arms import Arm, apply_arm
+from keras_parewire.studies.identity import identify
+
+# Without it, training would draw the same random numbers as the weights.
+_TRAINING = 0x747261696E
+_LONGEST_ERROR = 300
+
+# `make_model`, `train` and the arms by name.
+Parts: TypeAlias = tuple[
+    Callable[[], Any], Callable[[Any, int], Any], Mapping[str, Arm]
+]
+
+
+class Outcome(NamedTuple):
+    """The outcome of one run.
+
+    Attributes:
+        metrics: The numbers that training returned; None if the run failed.
+        error: Why it failed, or None.
+        seconds: How long training took.
+        identity: What `identify` says of the model, if there was one.
+        start: Digests of the weights before the arm, if they were asked for.
+        exception: What was raised, or None.
+        training: Whether `train` itself raised it.
+    """
+
+    metrics: dict[str, float] | None
+    error: str | None
+    seconds: float | None = None
+    identity: dict[str, Any] | None = None
+    start: dict[str, str] | None = None
+    exception: Exception | None = None
+    training: bool = False
+
+    @classmethod
+    def failed(cls, error: Exception) -> "Outcome":
+        """Returns the outcome of a run that raised an exception."""
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        if len(text) > _LONGEST_ERROR:
+            text = f"{text[: _LONGEST_ERROR - 3]}..."
+        return cls(None, text, exception=error, training=True)
+
+
+Runs: TypeAlias = Iterable[tuple[str, Outcome]]
+
+
+def new_model(make_model: Callable[[], Any], seed: int) -> Any:
+    """Makes the model of one seed, and checks that there is one."""
+    keras.utils.set_random_seed(seed)
+    model = make_model()
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "`make_model` must return a Keras model. "
+            f"Received: {model!r} of type {type(model).__name__}"
+        )
+    check_model(model)
+    return model
+
+
+def train_model(model: Any, train: Callable[[Any, int], Any], seed: int) -> Any:
+    """Trains a model that has its start."""
+    keras.utils.set_random_seed(derive_seed(seed, _TRAINING))
+    return train(model, seed)
+
+
+def make_all(
+    parts: Parts,
+    tasks: Iterable[tuple[int, list[str]]],
+    wants_start: Callable[[], bool],
+) -> Generator[tuple[int, Runs]]:
+    """Yields each seed with its runs, which are made as they are asked for."""
+    for seed, arms in tasks:
+        yield seed, make_runs(parts, seed, arms, wants_start())
+
+
+def make_runs(
+    parts: Parts, seed: int, arms: Iterable[str], with_start: bool = False
+) -> Runs:
+    """Makes the runs of one seed, arm by arm; yields each with its outcome."""
+    for arm in arms:
+        yield arm, make_run(parts, seed, arm, with_start)
+
+
+def make_run(parts: Parts, seed: int, arm: str, with_start: bool) -> Outcome:
+    """Makes a model, applies an arm and trains; see `Study`.
+
+    What the functions raise is part of the outcome.
+    """
+    make_model, train, arms = parts
+    known: dict[str, Any] = {"training": False}
+    began = time.perf_counter()
+    try:
+        model = new_model(make_model, seed)
+        known["identity"] = identify(model)
+        if with_start:
+            known["start"] = _digests(model)
+        apply_arm(arms[arm], model, seed)
+        known["training"], began = True, time.perf_counter()
+        result = train_model(model, train, seed)
+        known["training"] = False
+        outcome = finished(named_metrics(result, model))
+    except Exception as error:
+        outcome = Outcome.failed(error)
+    seconds = round(time.perf_counter() - began, 3)
+    return outcome._replace(seconds=seconds, **known)
+
+
+def finished(metrics: dict[str, float]) -> Outcome:
+    """Returns the outcome of a run that ended with these numbers."""
+    bad = {k: v for k, v in metrics.items() if not math.isfinite(v)}
+    if bad:
+        listed = ", ".join(f"{name} is {v}" for name, v in bad.items())
+        return Outcome(None, f"Not finite: {listed}")
+    return Outcome(metrics, None)
+
+
+def named_metrics(result: Any, model: Any) -> dict[str, float]:
+    """Returns the numbers of a model's run without Keras' own numbering."""
+    metrics = check_metrics(result)
+    if not any(map(re.compile("_[0-9]").search, metrics)):
+        return metrics  # Which saves a walk over all layers.
+    names = plain_names(model)
+    plain = {with_plain_names(k, names): v for k, v in metrics.items()}
+    return plain if len(plain) == len(metrics) else metrics
+
+
+def check_metrics(result: Any) -> dict[str, float]:
+    """Returns the result of training as a dict of floats."""
+    found = result if isinstance(result, Mapping) else {}
+    if found and all(
+        isinstance(name, str)
+        and name
+        and isinstance(value, numbers.Real)
+        and not isinstance(value, bool)
+        for name, value in found.items()
+    ):
+        return {name: float(value) for name, value in found.items()}
+    advice = "`float(x)` makes one of a tensor"
+    if any(isinstance(value, list) for value in found.values()):
+        advice = (
+            "of a history, return the last epoch: `{name: values[-1] for name, "
+            "values in history.history.items()}`"
+        )
+    raise TypeError(
+        f"`train` must return a dict from names to numbers ({advice}). "
+        f"Received: {str(result)[:_LONGEST_ERROR]}"
+    )
+
+
+def check_seeds(seeds: Any) -> list[int]:
+    """Returns the seeds as a list of distinct integers that NumPy takes."""
+    listed = list(seeds) if isinstance(seeds, Iterable) else [None]
+    numbers = [n for seed in listed if (n := as_integer(seed)) is not None]
+    if len(numbers) < len(listed):
+        raise TypeError(
+            "`seeds` must be integers, as in `range(20)`. "
+            f"Received: seeds={seeds!r}"
+        )
+    wrong = [n for n in numbers if not 0 <= n < 2**32]
+    wrong += [n for n, count in Counter(numbers).items() if count > 1]
+    if wrong:
+        raise ValueError(
+            "`seeds` must be distinct, 0 or more and below 2**32. "
+            f"Received: seeds with {wrong[0]}"
+        )
+    return numbers
+
+
+def _digests(model: Any) -> dict[str, str]:
+    """Digests the trainable weights that are no constants, by plain paths."""
+    names, digests = plain_names(model), {}
+    for weight in model.trainable_weights:
+        values = np.asarray(ops.convert_to_numpy(weight.value))
+        if values.size > 1 and (values != values.flat[0]).any():
+            path = with_plain_names(weight.path, names)
+            digests[path] = hashlib.sha256(values.tobytes()).hexdigest()
+    return digests
