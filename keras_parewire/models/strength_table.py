@@ -88,7 +88,7 @@ class StrengthReport:
 
     def __str__(self) -> str:
         done = [row for row in self.rows if row.skipped is None]
-        lines = _aligned([_HEADER, *map(_cells, done)])
+        lines = aligned([_HEADER, *map(_cells, done)])
         lines.append(f"{len(done)} kernels; before, after: strength variance")
         for remark, count in Counter(
             row.remark for row in done if row.remark
@@ -126,7 +126,7 @@ def _cells(row: ReportRow) -> tuple[str, ...]:
     )
 
 
-def _aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
+def aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
     """Joins the cells of each row: words aligned left, numbers right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
