@@ -72,7 +72,7 @@ def _convolution(
 
     def apply(inputs: Tensor, kernel: Tensor) -> Tensor:
         padding = layer.padding
-        if padding == "causal":  # Along the only axis of positions.
+        if padding == "causal":  # Of a `Conv1D`, before the first position.
             before = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
             widths = [(0, 0), (before, 0), (0, 0)]
             if not channels_last:

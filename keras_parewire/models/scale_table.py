@@ -37,6 +37,17 @@ class ScaleReport:
     - `factor`: what `rescale_model` has multiplied the kernel by, or None;
     - `skipped`: why the weight was left alone, or None.
 
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
+    >>> report = output_scales(model, keras.random.normal((500, 64), seed=0))
+    >>> 0.5 < report[0].rms < 2  # `glorot_uniform` starts near 1.
+    True
+    >>> report[0].constant_share < 0.1
+    True
+    >>> report[1].skipped
+    'bias'
+
     Attributes:
         rows: The rows, as a tuple.
     """
@@ -58,16 +69,19 @@ class ScaleReport:
 
     def __repr__(self) -> str:
         done = [row for row in self.rows if row.skipped is None]
-        table = aligned([_HEADER, *map(_cells, done)])
-        table.append(f"{len(done)} kernels; rms of their outputs")
+        table = [_HEADER, *map(_cells, done)]
+        if not any(row.factor for row in done):
+            table = [cells[:-1] for cells in table]
+        lines = aligned(table)
+        lines.append(f"{len(done)} kernels; rms: root mean square of outputs")
         reasons = Counter(row.skipped for row in self.rows if row.skipped)
         if reasons:
             skipped = ", ".join(f"{n} {why}" for why, n in reasons.items())
-            table.append(f"skipped: {skipped}")
-        return "\n".join(table)
+            lines.append(f"skipped: {skipped}")
+        return "\n".join(lines)
 
 
-_HEADER = ("kernel", "", "rms", "constant share", "factor")
+_HEADER: tuple[str, ...] = ("kernel", "", "rms", "constant share", "factor")
 
 
 def _cells(row: ScaleRow) -> tuple[str, ...]:

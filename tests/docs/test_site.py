@@ -38,6 +38,7 @@ GUIDES = {
     "related-methods": "Related methods",
     "results": "Results",
     "saving": "loading without this package",
+    "scale-or-wiring": "comparing initializations",
     "seeds": "Seeds, reproducibility and pairing",
     "speed": "How fast",
 }
