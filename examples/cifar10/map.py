@@ -99,8 +99,10 @@ class Runner:
             optimizer,
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
-            # One call of the backend for each epoch.
-            steps_per_execution=self.steps,
+            # One call of the backend for each epoch, where it can.
+            steps_per_execution=(
+                1 if keras.backend.backend() == "torch" else self.steps
+            ),
         )
         optimizer.build(self.model.trainable_variables)
         # What a training changes besides the weights, which are drawn anew.
@@ -200,7 +202,6 @@ class Runner:
             images.test,
             images.labels[images.test],
             batch_size=EVALUATION_BATCH_SIZE,
-            steps=len(images.test) // EVALUATION_BATCH_SIZE,
             verbose=0,
             return_dict=True,
         )

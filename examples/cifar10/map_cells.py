@@ -78,3 +78,19 @@ LARGE_CELLS = {
     "sl_vit": _large("sl_vit"),
     "convmixer": _large("convmixer", batch_size=512),
 }
+
+# The signs of scale and wiring that the plan predicts.
+PREDICTED = {
+    "he_normal": "+0",
+    "glorot_uniform": "-+",
+    "orthogonal": "0+",
+    "mlp": "+-",
+    "he_normal-batch": "+-",
+    "glorot_uniform-batch": "+-",
+    "lecun_normal": "++",
+    "he_normal-tanh": "+-",
+    "he_normal-layer": "+-",
+    "glorot_uniform-layer": "+-",
+    "mlp-positive": "+-",
+    "glorot_uniform-long": "0+",
+}
