@@ -122,7 +122,8 @@ def missing(found):
         for name, cell in found.items()
         if not cell.complete
     ]
-    text = f"{sum(c.complete for c in found.values())} cells are complete."
+    complete = sum(name in CELLS and c.complete for name, c in found.items())
+    text = f"Complete: {complete} of {len(CELLS)} cells."
     if partial:
         text += f" Incomplete: {', '.join(partial)}."
     if absent:
@@ -139,23 +140,24 @@ def report(found):
     lines = [
         missing(found),
         "",
-        "Rewiring (`pa`):",
-        "",
         *table(found, PARTS, columns),
         "",
         *criteria(found),
         "",
-        "Centering:",
-        "",
-        *table(found, CENTERED),
-        "",
-        "Of `scaled` - `base`, by signals and by weights:",
-        "",
-        *table(found, SIGNALS),
-        "",
         "The first kernel times 1/8 to 4:",
         "",
         *curve_sentences(found),
+        "",
+        # The guide on results shows what is above.
+        "<!-- more -->",
+        "",
+        "Centering in place of rewiring:",
+        "",
+        *table(found, CENTERED),
+        "",
+        "The scale's part, by signals and by weights:",
+        "",
+        *table(found, SIGNALS),
     ]
     return "\n".join(lines)
 

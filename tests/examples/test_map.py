@@ -295,3 +295,15 @@ def test_report(tmp_path, monkeypatch, capsys):
     assert "16 of 16" in line and "+ yes" in line
     assert "- `he_normal`, 8 of 8 seeds: rewired minus plain" in text
     assert (tmp_path / "map.png").stat().st_size > 10_000
+
+
+@pytest.mark.any_backend
+def test_committed_report_is_that_of_the_committed_rows(
+    tmp_path, monkeypatch, capsys
+):
+    results = EXAMPLES / "results" / "map"
+    paths = map(str, results.glob("*.csv"))
+    arguments = ["map_report.py", *paths, "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    cifar10.map_report.main()
+    assert capsys.readouterr().out == (results / "map.md").read_text()
