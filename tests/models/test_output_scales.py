@@ -28,6 +28,12 @@ LAYERS = {
         {"bias_axes": "d"},
         SERIES,
     ),
+    "elided": (
+        layers.EinsumDense,
+        ("ab...,bc->ac...", (3, None)),
+        {},
+        SERIES,
+    ),
     "conv1d": (
         layers.Conv1D,
         (6, 3),
@@ -92,14 +98,15 @@ def test_outputs_without_bias_and_activation(name):
     outputs = plain(inputs)  # Biases start from 0.
     layer = kind(*arguments, activation="relu", **options)
     layer.build(inputs.shape)
-    weights = [as_array(weight) for weight in plain.weights]
-    weights[-1] = RNG.normal(size=weights[-1].shape)
-    layer.set_weights(weights)
+    layer.set_weights(plain.get_weights())
+    biases = [w for w in layer.weights if "bias" in w.name]
+    for bias in biases:
+        bias.assign(RNG.normal(size=bias.shape))
     report = output_scales(layer, inputs)
-    neurons = {"einsum": (1, 3), "groups": (1, 2)}.get(name, (-1,))
-    assert_row(kernels(report)[-1], outputs, neurons)
-    assert [row.skipped for row in report][-1] == "bias"
-    assert len(kernels(report)) == len(plain.weights) - 1
+    neurons = {"einsum": (1, 3), "groups": (1, 2), "elided": (1,)}
+    assert_row(kernels(report)[-1], outputs, neurons.get(name, (-1,)))
+    skipped = [row.skipped for row in report if row.skipped]
+    assert skipped == ["bias"] * len(biases)
 
 
 def test_depthwise_kernel_of_a_separable_convolution():
@@ -413,6 +420,18 @@ def test_trained_or_unbuilt_models():
         output_scales(keras.Sequential([layers.Dense(2)]), IMAGES)
     with pytest.raises(TypeError, match="Keras model"):
         output_scales("model", IMAGES)
+
+
+def test_optimizers_start_from_the_rescaled_weights():
+    model = cnn()
+    # It keeps copies of the weights, to which its first step returns.
+    model.compile(keras.optimizers.ScheduleFreeAdamW(1e-6), "mse")
+    model.optimizer.build(model.trainable_variables)
+    rescale_model(model, IMAGES, 3.0)
+    before = as_array(model.get_layer("head").kernel).copy()
+    model.fit(IMAGES, np.zeros((4, 3)), verbose=0)
+    after = as_array(model.get_layer("head").kernel)
+    np.testing.assert_allclose(after, before, atol=1e-4)
 
 
 def test_outputs_of_zeros_have_no_constant_share():
