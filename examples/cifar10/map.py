@@ -53,13 +53,6 @@ class InTraining(keras.Model):
         return self.network(images, training=True)
 
 
-def build(cell):
-    """Returns the network of a cell."""
-    if cell.model in LARGE_CELLS:
-        return RECIPES[cell.model].build(cell.base)
-    return getattr(map_networks, cell.model)(cell.base, **cell.network)
-
-
 def make_optimizer(cell, steps):
     """Returns the optimizer of a cell, with a number of steps in an epoch."""
     large = cell.model in LARGE_CELLS
@@ -80,7 +73,7 @@ class Runner:
     def __init__(self, cell, images):
         self.cell = cell
         self.images = images
-        self.network = build(cell)
+        self.network = map_networks.build(cell)
         self.model = OnDevice(self.network, images.images)
         self.model(images.test[:1])
         self.constants = [

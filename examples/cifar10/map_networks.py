@@ -4,7 +4,8 @@ import keras
 from keras import layers
 
 from cifar10.data import DEVIATION, MEAN
-from cifar10.models import CLASSES
+from cifar10.map_cells import LARGE_CELLS
+from cifar10.models import CLASSES, RECIPES
 
 
 class ConstantAndBias(keras.layers.Layer):
@@ -23,6 +24,14 @@ class ConstantAndBias(keras.layers.Layer):
 
     def call(self, inputs):
         return inputs * self.constant + self.bias
+
+
+def build(cell):
+    """Returns the network of a cell."""
+    if cell.model in LARGE_CELLS:
+        return RECIPES[cell.model].build(cell.base)
+    networks = {"cnn": cnn, "mlp": mlp}
+    return networks[cell.model](cell.base, **cell.network)
 
 
 def cnn(base, activation="relu", normalization=None):

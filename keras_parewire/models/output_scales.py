@@ -31,7 +31,9 @@ def output_scales(
     `EinsumDense` layers, with them attention layers, and all convolutions are
     measured. Recurrent layers, embeddings, quantized kernels and layers of
     other libraries are skipped, and so are layers that a compiled function or
-    a loop of the backend calls. Masked positions count like others.
+    a loop of the backend calls. Masked positions count like others. A batch
+    normalization uses the statistics that it holds: before training these are 0
+    and 1, and it normalizes nothing.
 
     Example:
 

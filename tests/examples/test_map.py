@@ -188,7 +188,7 @@ def test_plan_and_cells_agree():
     }
     networks = {(c.model, str(c.network)): c for c in CELLS.values()}
     for cell in networks.values():
-        assert cifar10.map.build(cell).output_shape == (None, 10)
+        assert cifar10.map_networks.build(cell).output_shape == (None, 10)
 
 
 def made_up(gains, name="he_normal", seeds=16, spread=0.002):
