@@ -33,7 +33,7 @@ from reference import published
 
 from keras_parewire import StrengthStabilized, rewire, rewire_model
 from keras_parewire.rewiring.threads import THREADS_VARIABLE, thread_count
-from keras_parewire.studies.environment import find_device
+from keras_parewire.studies.identity import find_device
 
 BACKEND = keras.backend.backend()
 
