@@ -7,7 +7,6 @@ builds it offline, gallery included, with every warning an error.
 
 import importlib.util
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -22,8 +21,6 @@ if "KERAS_BACKEND" not in os.environ:
             break
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras_io
-import rewiring_figure
 from sphinx_gallery.scrapers import figure_rst
 
 import keras_parewire
@@ -34,9 +31,7 @@ copyright = author
 version = release = keras_parewire.__version__
 
 extensions = [
-    "api_pages",
-    "mathml",
-    "public_names",
+    "site_parts",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -54,7 +49,9 @@ exclude_patterns = [
 ]
 suppress_warnings = ["config.cache"]  # Functions in the gallery's settings.
 
-# A code word in the gallery.
+templates_path = ["_templates"]
+
+# A code word in docstrings and the gallery.
 default_role = "code"
 
 # Guides are written in Markdown.
@@ -66,7 +63,6 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
-autosummary_generate = False
 python_maximum_signature_line_length = 72
 napoleon_custom_sections = [("Call arguments", "params_style"), "Reference"]
 napoleon_use_admonition_for_examples = False
@@ -96,7 +92,6 @@ sphinx_gallery_conf = {
     "examples_dirs": ["gallery"],
     "gallery_dirs": ["gallery_pages"],
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"(^|/)paired_study",  # Becomes `plot_9_paired_study`.
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "capture_repr": (),
@@ -114,31 +109,8 @@ html_theme = "furo"
 html_title = "keras_parewire"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_extra_path = ["interactive/site"]
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
-html_theme_options = {
-    "light_css_variables": {
-        "color-brand-primary": "#1d5f8a",
-        "color-brand-content": "#1d5f8a",
-    },
-    "dark_css_variables": {
-        "color-brand-primary": "#7cc0ea",
-        "color-brand-content": "#7cc0ea",
-    },
-}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
-
-rewiring_figure.write(DOCS / "interactive" / "site" / "rewiring.html")
-keras_io.write(
-    DOCS / "gallery" / "paired_study.py",
-    DOCS / "gallery" / "plot_9_paired_study.py",
-)
-
-# What the repository says on contributing. Its links to other files of the
-# repository lead nowhere here.
-text = (DOCS.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
-text = re.sub(r"\[([^]]+)\]\((?!https?:|#)[^)]*\)", r"\1", text)
-(DOCS / "guides" / "repository.inc").write_text(text, encoding="utf-8")

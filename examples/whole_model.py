@@ -4,9 +4,8 @@
 
 Prints the report of all kernels and the time taken, as a multiple of the time
 to rewire the bare kernels one by one. Plots the strength variances of all
-kernels, the strengths of the largest one, and the connections of a small extra
-kernel, whose rewiring it also animates. The weights are random, so nothing is
-downloaded. Takes about 20 seconds on two cores on any backend.
+kernels and the strengths of the largest one. The weights are random, so nothing
+is downloaded. Takes about 20 seconds on two cores on any backend.
 """
 
 import argparse
@@ -24,8 +23,6 @@ from command_line import output_folder
 from keras import ops
 
 from keras_parewire import (
-    animate_rewiring,
-    plot_connections,
     plot_strength_variances,
     plot_strengths,
     rewire,
@@ -124,14 +121,6 @@ def main():
         report[largest].path,
         arguments.out / "strengths.png",
     )
-    small = keras.random.normal((16, 10), seed=arguments.seed)
-    before_and_after = plot_connections(
-        small, rewire(small, seed=arguments.seed)
-    )
-    before_and_after[0].figure.savefig(
-        arguments.out / "connections.png", dpi=80
-    )
-    animate_rewiring(small, arguments.out / "rewiring.gif", seed=arguments.seed)
     print_times(model, report)
     print(f"Wrote {', '.join(sorted(p.name for p in arguments.out.iterdir()))}")
 

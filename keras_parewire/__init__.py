@@ -34,8 +34,6 @@ from keras_parewire.models import (
 from keras_parewire.rewiring.rewire import rewire
 from keras_parewire.rewiring.strengths import strength_variance, strengths
 from keras_parewire.visualization import (
-    animate_rewiring,
-    plot_connections,
     plot_strength_variances,
     plot_strengths,
 )
@@ -50,8 +48,6 @@ __all__ = [
     "Sinusoidal",
     "StrengthReport",
     "StrengthStabilized",
-    "animate_rewiring",
-    "plot_connections",
     "plot_strength_variances",
     "plot_strengths",
     "register_axes",

@@ -53,7 +53,7 @@ for name, values in {
     "exponent 4": rewire(kernel, exponent=4, seed=0),
 }.items():
     ax.hist(strengths(values).inputs, 60, histtype="step", label=name)
-ax.set(xlabel="strength of an input neuron", ylabel="neurons")
+ax.set(xlabel="strength of an input neuron", ylabel="number of neurons")
 ax.set_yscale("log")
 ax.legend()
 figure.tight_layout()

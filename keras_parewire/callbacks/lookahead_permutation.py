@@ -1,21 +1,13 @@
 """Lookahead Permutation (LaPerm): training by re-ordering initial weights."""
 
 import math
-import os
 import warnings
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 
-from keras_parewire.callbacks.pools import (
-    PooledWeight,
-    check_pools_path,
-    first_epoch_path,
-    read_pools,
-    write_pools,
-)
+from keras_parewire.callbacks.pools import PooledWeight
 from keras_parewire.callbacks.sync_steps import (
     Period,
     optimizer_steps,
@@ -50,16 +42,17 @@ class LookaheadPermutation(keras.callbacks.Callback):
     that become NaN or infinite cannot be ordered: training then stops with a
     warning and leaves them as they are.
 
-    **Resuming.** The callback takes the sorted initial values (*pools*) when
-    the first training starts and keeps them for later calls of `fit` with the
-    same model. To resume an interrupted training in a new process, set
-    `pools_path`, and let another callback restore the model and its optimizer.
-    The same script then both starts and resumes the training:
+    **Resuming.** The callback takes the initial weights in the first epoch that
+    it sees, and keeps them for later calls of `fit` with the same model. After
+    a sync, the model itself holds them, and only then. So to resume a training
+    in a new process, restore the model and its optimizer from a checkpoint made
+    at a sync. If every epoch ends with one, the same script both starts and
+    resumes the training:
 
     ```python
     callbacks = [
-        LookaheadPermutation(1000, pools_path="run/pools.npz"),
-        keras.callbacks.BackupAndRestore("run/backup"),
+        LookaheadPermutation(sync_period=batches_per_epoch),
+        keras.callbacks.BackupAndRestore("backup"),
     ]
     model.fit(x, y, epochs=9, callbacks=callbacks)
     ```
@@ -109,21 +102,15 @@ class LookaheadPermutation(keras.callbacks.Callback):
         sync_at_end: Boolean, whether to sync when `fit` ends, after its last
             validation, so that the trained model is a re-ordering of the
             initial one whatever the number of steps. Defaults to True.
-        pools_path: Path of the `.npz` file for the pools, or None, the default,
-            for no file. The file is written once, before the first step of the
-            first training, and read when another process runs `fit`. Its name
-            ends in `.first_epoch` until the first epoch has ended. If a run is
-            interrupted before that and the next one starts from other initial
-            weights, those replace the pools.
 
     Raises:
         ValueError: If an argument is out of range. In `fit`: if the model has
             not been built, has no kernels or no optimizer, is trained by an
-            optimizer other than `model.optimizer`, or is not the model of the
-            pools; if it has been trained and there are no pools; if
-            `steps_per_execution` does not fit `sync_period`; or if `pools_path`
-            is not a file of pools. TensorFlow needs a model that is built
-            before `fit`; JAX and PyTorch let `fit` build it.
+            optimizer other than `model.optimizer`, or is not the model of an
+            earlier `fit`; if a training is resumed between two syncs, or the
+            weights have been drawn anew; or if `steps_per_execution` does not
+            fit `sync_period`. TensorFlow needs a model that is built before
+            `fit`; JAX and PyTorch let `fit` build it.
         TypeError: If an argument is of the wrong type.
 
     Reference:
@@ -138,7 +125,6 @@ class LookaheadPermutation(keras.callbacks.Callback):
         layers: Selection = None,
         include_bias: bool = False,
         sync_at_end: bool = True,
-        pools_path: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
         if not callable(sync_period):
@@ -147,17 +133,11 @@ class LookaheadPermutation(keras.callbacks.Callback):
         self.layers = layers
         self.include_bias = include_bias
         self.sync_at_end = sync_at_end
-        self.pools_path: Path | None = (
-            None if pools_path is None else check_pools_path(pools_path)
-        )
         # The weights to re-order and their pools; empty before the first fit.
         self._weights: list[PooledWeight] = []
         self._pools: list[np.ndarray] = []
         # Whether the current call of `fit` has passed the checks of the pools.
         self._started = False
-        # Where the pools are until the training that took them has finished an
-        # epoch, and so may have been saved.
-        self._first_epoch: Path | None = None
         # The current epoch's period, the step of the next sync, and how many
         # executions must pass before that step can be reached.
         self._period = 1
@@ -180,7 +160,10 @@ class LookaheadPermutation(keras.callbacks.Callback):
                 "LookaheadPermutation that has not been trained with"
             )
         _ = self.model  # On JAX, this updates the variables during an epoch.
-        return _are_equal(self._pools, _pools(self._weights))
+        return all(
+            np.array_equal(weight.pool(), pool)
+            for weight, pool in zip(self._weights, self._pools, strict=True)
+        )
 
     def on_train_begin(self, logs: Logs = None) -> None:
         model = self.model
@@ -196,7 +179,7 @@ class LookaheadPermutation(keras.callbacks.Callback):
         if not self._started:
             # Not in `on_train_begin`: a callback that restores the model may
             # come later in the list.
-            self._start(model, steps)
+            self._start(model, steps, epoch)
             self._started = True
         self._period = period_in_epoch(self.sync_period, epoch, model)
         self._schedule(model, steps)
@@ -215,66 +198,42 @@ class LookaheadPermutation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self._counted_steps(self.model)
-        if self._first_epoch is not None and self.pools_path is not None:
-            os.replace(self._first_epoch, self.pools_path)
-            self._first_epoch = None
 
     def on_train_end(self, logs: Logs = None) -> None:
         if self.sync_at_end and self._started:
             self._sync(self.model)
 
-    def _start(self, model: keras.Model, steps: int) -> None:
+    def _start(self, model: keras.Model, steps: int, epoch: int) -> None:
         """Takes the pools, or checks that the existing ones fit the model."""
         weights = self._find_weights(model)
-        current = _pools(weights)
-        pools = self._pools
-        unfinished = None
-        if pools:
-            self._check_same_model(weights)
-        elif self.pools_path is not None:
-            if self.pools_path.exists():
-                pools = read_pools(self.pools_path, current)
-            else:
-                unfinished = first_epoch_path(self.pools_path)
-                if unfinished.exists():
-                    pools = read_pools(unfinished, current)
-        if pools and not steps and not _are_equal(pools, current):
-            if unfinished is None:
+        if not self._pools:
+            period = period_in_epoch(self.sync_period, max(epoch - 1, 0), model)
+            if steps % period:
                 raise ValueError(
-                    "The optimizer has taken no step, but the weights are not "
-                    "the initial ones in the pools. To resume a "
-                    "training, restore the optimizer together with the "
-                    "weights; to start a new one, make a new "
-                    "LookaheadPermutation, and delete the file of its pools if "
-                    f"there is one. {self._received(model, steps)}"
+                    "The initial weights must be taken before the first step "
+                    "or right after a sync, at a multiple of `sync_period`: "
+                    "restore a checkpoint made at a sync, or, to start from "
+                    "the present weights, compile the model again. Received: "
+                    f"model={model.name!r} after {steps} steps of its "
+                    f"optimizer, sync_period={period}"
                 )
-            pools = []
-        if not pools:
-            if steps:
-                raise ValueError(
-                    "The initial weights must be taken before the model is "
-                    "trained. To resume a training, give `pools_path` in its "
-                    "first run and in this one; to start from the present "
-                    "weights, compile the model again. "
-                    f"{self._received(model, steps)}"
-                )
-            pools = current
-            if unfinished is not None:
-                write_pools(unfinished, pools)
-        self._weights, self._pools = weights, pools
-        self._first_epoch = self._first_epoch or unfinished
-
-    def _check_same_model(self, weights: list[PooledWeight]) -> None:
-        known, found = (
-            [id(weight.variable) for weight in each]
-            for each in (self._weights, weights)
-        )
-        if known != found:
+            self._weights = weights
+            self._pools = [weight.pool() for weight in weights]
+        elif [id(weight.variable) for weight in weights] != [
+            id(weight.variable) for weight in self._weights
+        ]:
             raise ValueError(
                 "A LookaheadPermutation keeps the initial weights of one "
                 "model: make a new one for another model. Received: "
-                f"model={self.model.name!r}, whose weights to re-order are not "
+                f"model={model.name!r}, whose weights to re-order are not "
                 "those of the earlier training"
+            )
+        elif not steps and not self.is_synced():
+            raise ValueError(
+                "The optimizer has taken no step, but the weights are not the "
+                "initial ones of the earlier training: make a new "
+                "LookaheadPermutation to start another one. Received: "
+                f"model={model.name!r}"
             )
 
     def _sync(self, model: keras.Model) -> None:
@@ -311,7 +270,8 @@ class LookaheadPermutation(keras.callbacks.Callback):
                 "The steps of `model.optimizer` time the syncs, but the "
                 "weights have changed and it has taken no step. Compile the "
                 "model with the optimizer that trains the weights to re-order, "
-                f"and use it in `train_step`. {self._received(model, steps)}"
+                "and use it in `train_step`. Received: "
+                f"model={model.name!r}"
             )
         return steps
 
@@ -329,18 +289,3 @@ class LookaheadPermutation(keras.callbacks.Callback):
                 f"model={model.name!r}, layers={self.layers!r}"
             )
         return pooled
-
-    def _received(self, model: keras.Model, steps: int) -> str:
-        path = None if self.pools_path is None else str(self.pools_path)
-        return (
-            f"Received: model={model.name!r} after {steps} steps of its "
-            f"optimizer, pools_path={path!r}"
-        )
-
-
-def _pools(weights: list[PooledWeight]) -> list[np.ndarray]:
-    return [weight.pool() for weight in weights]
-
-
-def _are_equal(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
-    return all(map(np.array_equal, one, other))

@@ -8,6 +8,7 @@ import json
 import linecache
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,10 +18,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_parewire.models.plain_names import plain_names, with_plain_names
-
 # The versions of these packages are in the environment.
 _VERSIONED = ("keras", "keras_parewire")
+# Keras counts the layers of all models of a process.
+_NUMBER = re.compile("_[0-9]+(?=/|$)")
 _NAMED = ast.AsyncFunctionDef | ast.ClassDef | ast.FunctionDef
 
 
@@ -103,9 +104,8 @@ def _digest(content: bytes) -> str:
 
 def identify(model: Any) -> dict[str, Any]:
     """Returns what a run depends on besides its code and configuration."""
-    names = plain_names(model)
     weights = [
-        f"{with_plain_names(w.path, names)} {tuple(w.shape)} {w.dtype}"
+        f"{_NUMBER.sub('', w.path)} {tuple(w.shape)} {w.dtype}"
         for w in model.weights
     ]
     digest = _digest("\n".join(weights).encode())
@@ -114,7 +114,7 @@ def identify(model: Any) -> dict[str, Any]:
         "model": f"{model.count_params():,} parameters in {len(weights)} "
         f"weights, {digest}",
         "environment": {
-            "keras_parewire": version("keras_parewire"),
+            "keras_parewire": _version(),
             "keras": keras.__version__,
             "backend": backend,
             "backend_version": str(sys.modules[backend].__version__),
@@ -123,6 +123,11 @@ def identify(model: Any) -> dict[str, Any]:
             "device": find_device(model.weights[0].value),
         },
     }
+
+
+@functools.cache
+def _version() -> str:
+    return version("keras_parewire")
 
 
 def find_device(tensor: Any) -> str:

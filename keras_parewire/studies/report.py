@@ -4,7 +4,7 @@ import itertools
 import math
 import operator
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,9 +52,7 @@ def report(
     values = columns(rows, arms)
     found = compare(values, metric=metric, margin=margin)
     primary = [item for item in found if item.verdict is not None]
-    failed = Counter(row["arm"] for row in rows if row["metrics"] is None)
-    runs = Counter(row["arm"] for row in rows)
-    lines = ["# Study", "", *_failing(arms, runs, failed), *repetitions(values)]
+    lines = ["# Study", "", *failures(rows), *repetitions(values)]
     for item in primary:
         differences = paired_differences(
             values[item.arm], values[item.reference], item.metric
@@ -63,11 +61,11 @@ def report(
     metrics = list(dict.fromkeys(item.metric for item in found))
     metrics = metrics or list(values[arms[0]])
     if metrics:
-        lines += ["", *_table(values, found, metrics[:1], failed), "", NOTES]
+        lines += ["", *_table(values, found, metrics[:1]), "", NOTES]
     if metrics[1:]:
         lines += ["", "## Exploratory metrics", "", EXPLORATORY, ""]
-        lines += _table(values, found, metrics[1:], failed)
-    lines += ["", *failures(rows), "## Configuration", ""]
+        lines += _table(values, found, metrics[1:])
+    lines += ["", "## Configuration", ""]
     identity = rows[0]["identity"]
     facts = {**identity["config"], **identity["environment"]}
     lines += [f"- {name}: {_one_line(fact)}" for name, fact in facts.items()]
@@ -148,10 +146,13 @@ def aligned(rows: Sequence[Sequence[Any]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def failures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Returns lines that list the failed runs, if there are any."""
+def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns lines that count the failed runs of each arm, and list some."""
     failed = [row for row in rows if row["metrics"] is None]
-    lines = [f"Failed runs, not in the means: {len(failed)}.", ""]
+    runs = Counter(row["arm"] for row in rows)
+    counts = Counter(row["arm"] for row in failed)
+    arms = [f"`{arm}` {counts[arm]} of {n}" for arm, n in runs.items()]
+    lines = [f"Failed runs, not in the means: {', '.join(arms)}.", ""]
     for row in failed[:LISTED]:
         error = _one_line(row["error"])
         lines.append(f"- `{row['arm']}`, seed {row['seed']}: {error}")
@@ -160,53 +161,29 @@ def failures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return [*lines, ""] if failed else []
 
 
-def _failing(
-    arms: Sequence[str], runs: Mapping[str, int], failed: Mapping[str, int]
-) -> list[str]:
-    """Returns a line for each arm that fails more often than the reference."""
-    reference, *others = arms
-    lines = []
-    for arm in others:
-        if failed[arm] * runs[reference] > failed[reference] * runs[arm]:
-            lines += [
-                f"**`{arm}` failed in {failed[arm]} of {runs[arm]} runs, "
-                f"`{reference}` in {failed[reference]} of {runs[reference]}.** "
-                "Means and differences leave these seeds out.",
-                "",
-            ]
-    return lines
-
-
 def repetitions(values: Values) -> list[str]:
-    """Returns a line for each arm whose runs are all the same."""
-    lines = []
-    for arm, runs in repeated_arms(values).items():
-        lines += [
-            f"All {runs} runs of `{arm}` gave the same numbers: probably "
-            "nothing in them depends on the seed. They then count as one run, "
-            "and comparisons with it do not tell what another order of the "
-            "data would change.",
-            "",
-        ]
-    return lines
+    """Returns a paragraph for each arm whose runs are all the same."""
+    return [
+        f"All {runs} runs of `{arm}` gave the same numbers: probably nothing "
+        "in them depends on the seed. They then count as one run, and "
+        "comparisons with it do not tell what another order of the data would "
+        "change.\n"
+        for arm, runs in repeated_arms(values).items()
+    ]
 
 
 def _table(
-    values: Values,
-    found: Sequence[Comparison],
-    metrics: Sequence[str],
-    failed: Mapping[str, int],
+    values: Values, found: Sequence[Comparison], metrics: Sequence[str]
 ) -> list[str]:
     """Returns the lines of a table of some metrics, with a row for each arm."""
     by_place = {(item.metric, item.arm): item for item in found}
-    header = ("metric", "arm", "runs", "failed", "mean", "pairs", "difference")
+    header = ("metric", "arm", "runs", "mean", "pairs", "difference")
     rows: list[Sequence[Any]] = [(*header, "95 % interval", "effect")]
     for metric in metrics:
         for arm, by_metric in values.items():
             sample = [*by_metric.get(metric, {}).values()]
             cells = _cells(by_place.get((metric, arm)))
-            about = (metric, arm, len(sample), failed.get(arm) or "")
-            rows.append((*about, _spread(sample), *cells))
+            rows.append((metric, arm, len(sample), _spread(sample), *cells))
     return aligned(rows)
 
 

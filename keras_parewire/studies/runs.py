@@ -3,6 +3,7 @@
 import hashlib
 import math
 import numbers
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -134,7 +135,10 @@ def finished(metrics: dict[str, float]) -> Outcome:
 
 def named_metrics(result: Any, model: Any) -> dict[str, float]:
     """Returns the numbers of a model's run without Keras' own numbering."""
-    metrics, names = check_metrics(result), plain_names(model)
+    metrics = check_metrics(result)
+    if not any(map(re.compile("_[0-9]").search, metrics)):
+        return metrics  # Which saves a walk over all layers.
+    names = plain_names(model)
     plain = {with_plain_names(k, names): v for k, v in metrics.items()}
     return plain if len(plain) == len(metrics) else metrics
 

@@ -35,12 +35,11 @@ def run_cell(monkeypatch, tmp_path):
     return run
 
 
-def test_nothing_is_installed_where_all_is_there(run_cell):
+def test_only_what_is_missing_is_installed(run_cell, tmp_path):
     assert run_cell(ALL) == []
     assert os.environ["KERAS_BACKEND"] == "jax"
-
-
-def test_a_bare_environment_gets_all(run_cell, tmp_path):
+    with pytest.raises(FileNotFoundError, match="Upload a wheel"):
+        run_cell(ALL - {"keras_parewire"})
     wheel = tmp_path / "keras_parewire-0.1.0-py3-none-any.whl"
     wheel.touch()
     assert run_cell(set()) == ["matplotlib", "scikit-learn", str(wheel), "jax"]
@@ -50,17 +49,11 @@ def test_a_bare_environment_gets_all(run_cell, tmp_path):
 def test_the_clone_around_the_notebook_is_installed(
     run_cell, tmp_path, monkeypatch
 ):
-    package = tmp_path / "keras_parewire"
-    package.mkdir()
-    (package / "__init__.py").touch()
+    (tmp_path / "keras_parewire").mkdir()
+    (tmp_path / "keras_parewire" / "__init__.py").touch()
     (tmp_path / "docs").mkdir()
     monkeypatch.chdir(tmp_path / "docs")
     assert run_cell(ALL - {"keras_parewire"}) == [str(tmp_path)]
     # At the root of the clone the package is found without being installed.
     monkeypatch.chdir(tmp_path)
     assert run_cell(ALL - {"keras"}) == [str(tmp_path)]
-
-
-def test_without_a_source_it_says_what_to_do(run_cell):
-    with pytest.raises(FileNotFoundError, match="Upload a wheel"):
-        run_cell(ALL - {"keras_parewire"})

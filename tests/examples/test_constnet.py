@@ -1,17 +1,12 @@
-import importlib.util
-from pathlib import Path
+import sys
 
+import constnet
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.slow]
-
-PATH = Path(__file__).parents[2] / "examples" / "constnet.py"
-spec = importlib.util.spec_from_file_location("constnet", PATH)
-constnet = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(constnet)
 
 
 def trained(dropout, steps=6):
@@ -82,3 +77,12 @@ def test_correlation():
         )
     assert constnet.correlation(np.ones((3, 3, 4, 5)), -1) == 1
     assert constnet.correlation(np.ones((3, 3, 4, 1)), -1) == 1
+
+
+def test_the_script(tmp_path, monkeypatch, capsys):
+    arguments = ["constnet.py", "--epochs", "1", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    constnet.main()
+    output = capsys.readouterr().out
+    assert "ConstNet-7-1: 28,954 parameters" in output
+    assert (tmp_path / "constnet-dropout-0.01.png").exists()

@@ -1,4 +1,7 @@
+import sys
+
 import keras
+import laperm
 import numpy as np
 import pytest
 from helpers import as_array, assert_same
@@ -7,6 +10,8 @@ from laperm import Watch, make_model, reestimate_statistics
 from laperm_pools import random_prune, share_value
 
 from keras_parewire import LookaheadPermutation
+
+pytestmark = pytest.mark.any_backend
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((40, 12), np.float32)
@@ -160,3 +165,18 @@ def test_measuring_changes_nothing():
         assert_same(variable, values)
     (after,), (reestimated,) = watch.after_sync, watch.reestimated
     assert watch.before_sync == [after] and after != reestimated
+
+
+@pytest.mark.slow
+def test_the_script(tmp_path, monkeypatch, capsys):
+    arguments = ["--seeds", "0", "--epochs", "1", "--out", str(tmp_path)]
+    arguments += ["--arms", "laperm,pa-laperm"]
+    monkeypatch.setattr(sys, "argv", ["laperm.py", *arguments])
+    laperm.main()
+    assert "pa-laperm" in capsys.readouterr().out
+    assert (tmp_path / "laperm-digits.png").exists()
+    rows = (tmp_path / "laperm.csv").read_text()
+    assert rows.count("\n") == 3
+    # Finished runs are not repeated: their seconds are those of the first time.
+    laperm.main()
+    assert (tmp_path / "laperm.csv").read_text() == rows

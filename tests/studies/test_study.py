@@ -251,7 +251,7 @@ def test_failed_runs_are_kept_and_shown(make_study, failure):
         else f"Not finite: loss is {failure}"
     )
     assert f"`plain`, seed 1: {expected}" in text
-    assert "Failed runs, not in the means: 2." in text
+    assert "not in the means: `plain` 1 of 4, `pa` 1 of 4." in text
     # They are not made again, which is said again.
     with pytest.warns(UserWarning, match=r"2 of 8 runs have failed, .*'plain'"):
         study.run(range(4), verbose=0)

@@ -1,6 +1,6 @@
-"""Plots of neuron strengths and of their variances."""
+"""Plots of the strengths in a kernel or a model, drawn with Matplotlib."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -9,16 +9,13 @@ from keras_parewire.models.strength_table import (
     StrengthReport,
     strength_report,
 )
-from keras_parewire.rewiring.strengths import matrix_strengths
+from keras_parewire.rewiring.strengths import strengths
 from keras_parewire.rewiring.values import Tensor
-from keras_parewire.visualization.drawing import (
-    check_plot_axes,
-    finite_matrix,
-    new_axes,
-)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+__all__ = ["plot_strength_variances", "plot_strengths"]
 
 
 def plot_strengths(kernel: Tensor, *, ax: "Axes | None" = None) -> "Axes":
@@ -45,21 +42,28 @@ def plot_strengths(kernel: Tensor, *, ax: "Axes | None" = None) -> "Axes":
         ValueError: If the kernel's rank is below 2, a weight is NaN or
             infinite, or the kernel is being traced.
     """
-    pair = matrix_strengths(finite_matrix(kernel))
-    [axes] = new_axes((6.4, 4.8)) if ax is None else check_plot_axes(ax)
-    bins = np.histogram_bin_edges(np.concatenate(pair), "auto")
+    pair = strengths(kernel)
+    both = np.concatenate(pair)
+    if not np.isfinite(both).all():
+        raise ValueError(
+            "The weights of a kernel must be finite to be plotted. Received: "
+            f"kernel of shape {np.shape(kernel)} with NaN or infinite weights"
+        )
+    axes = _axes(ax, (6.4, 4.8))
+    bins = np.histogram_bin_edges(both, "auto").tolist()
     for values, side, color in zip(
         pair, ("input", "output"), ("tab:orange", "tab:blue"), strict=True
     ):
         axes.hist(
             values,
-            bins,  # type: ignore[arg-type]  # Arrays are edges, too.
+            bins,
             alpha=0.6,
             color=color,
             label=f"{len(values)} {side} neurons",
         )
-    axes.set(xlabel="strength", ylabel="neurons")
-    axes.legend()
+    axes.set(xlabel="strength", ylabel="number of neurons")
+    axes.margins(y=0.35)  # Room for the legend.
+    axes.legend(loc="upper right")
     return axes
 
 
@@ -90,8 +94,8 @@ def plot_strength_variances(
         ImportError: If Matplotlib is not installed.
         TypeError: If `model_or_report` is neither a model nor a report, or `ax`
             is not Matplotlib axes.
-        ValueError: If the model is not built or has no kernels, or a strength
-            variance is NaN or infinite.
+        ValueError: If the model is not built, has no kernels, or has NaN or
+            infinite weights.
     """
     report = model_or_report
     if isinstance(report, keras.layers.Layer):
@@ -109,15 +113,8 @@ def plot_strength_variances(
         )
     before = np.array([row.before for row in rows], float)
     after = np.array([row.after for row in rows], float)
-    for row, one, other in zip(rows, before, after, strict=True):
-        if not np.isfinite([one, other]).all():
-            raise ValueError(
-                "Strength variances must be finite to be plotted. "
-                f"Received: {row.path} with {one} before and {other} after"
-            )
     # A line of text for each kernel.
-    size = (8.0, 1.5 + 0.18 * len(rows))
-    [axes] = new_axes(size) if ax is None else check_plot_axes(ax)
+    axes = _axes(ax, (8.0, 1.5 + 0.18 * len(rows)))
     positions = np.arange(len(rows))
     changed = bool((before != after).any())
     if changed:
@@ -135,3 +132,22 @@ def plot_strength_variances(
     axes.set_xlabel("strength variance")
     axes.grid(axis="x", alpha=0.3)
     return axes
+
+
+def _axes(ax: Any, size: tuple[float, float]) -> "Axes":
+    """Returns `ax`, or the axes of a new figure of `size` inches."""
+    try:
+        import matplotlib.pyplot as plt
+        from matplotlib.axes import Axes
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "Plots need Matplotlib. Install it with "
+            "`pip install keras_parewire[plot]`."
+        ) from error
+    if ax is None:
+        return plt.figure(figsize=size, layout="constrained").subplots()
+    if not isinstance(ax, Axes):
+        raise TypeError(
+            f"`ax` must be a Matplotlib `Axes`. Received: ax={ax!r}"
+        )
+    return ax
