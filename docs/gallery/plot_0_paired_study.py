@@ -94,7 +94,7 @@ plt.show()
 # Run until it is decided
 # -----------------------
 #
-# `margin` is a difference that is too small to matter, here 1.5 points
+# `margin` is a difference that is too small to matter, here two points
 # of accuracy. With it, an arm can also turn out to be *equivalent*. An arm that
 # has a verdict gets no more seeds. The verdicts are made for that: although
 # the study looks after every seed, at most 5 % of studies give a wrong one.
@@ -106,14 +106,14 @@ study = Study(
     path=tempfile.mkdtemp(),  # A folder that stays, to resume the study later.
     config={"data": "digits, 1200 of 1797", "epochs": 2},
 )
-study.run(seeds=range(50), until_decided=True, margin=0.015, verbose=0)
-print(study.report(margin=0.015))
+study.run(seeds=range(50), until_decided=True, margin=0.02, verbose=0)
+print(study.report(margin=0.02))
 
 # %%
 # In the plot, each dot is the difference of one seed, and the bar is the
 # interval of their mean. The dots show why a single seed says so little.
 
-figure = study.plot(margin=0.015)
+figure = study.plot(margin=0.02)
 figure
 
 # %%
