@@ -20,11 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+from keras_parewire.studies.environment import count_threads
 
 from cifar10 import data
 from cifar10.models import RECIPES
 from cifar10.trainer import Trainer
-from keras_parewire.studies.environment import count_threads
 
 
 def measure(train, images, repeats):

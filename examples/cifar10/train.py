@@ -30,6 +30,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 from command_line import names, numbers, output_folder
+from keras_parewire.studies.environment import find_device
 
 from cifar10 import data
 from cifar10.arms import STABILIZED_CANDIDATES, make_arms
@@ -37,7 +38,6 @@ from cifar10.cells import CELLS, cell_options
 from cifar10.models import RECIPES
 from cifar10.trainer import ORDER_SEED, PADDING, SCHEDULES, Trainer, schedule
 from keras_parewire.studies import Study
-from keras_parewire.studies.environment import find_device
 
 # Raise it when you change what a run computes or what its row holds.
 STUDY_VERSION = 4

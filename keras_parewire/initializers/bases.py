@@ -2,8 +2,9 @@
 
 import copy
 import inspect
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -11,10 +12,18 @@ from keras import ops
 
 from keras_parewire.rewiring.seeding import Seed
 from keras_parewire.rewiring.validation import check_float
-from keras_parewire.rewiring.values import Tensor, as_tensor
+from keras_parewire.rewiring.values import (
+    Tensor,
+    as_tensor,
+    check_finite,
+    values_or_none,
+)
 
 # An initializer or another callable. Keras has no type for these.
 Base: TypeAlias = Any
+
+# An array if its values are known, and a tensor if it is being traced.
+Kernel: TypeAlias = Tensor | np.ndarray
 
 InitializerLike: TypeAlias = (
     str
@@ -25,28 +34,29 @@ InitializerLike: TypeAlias = (
 )
 
 
-class BaseConfig(dict[str, Any]):
-    """A serialized base that remembers the base it was made from.
+class Resolved(NamedTuple):
+    """A base as a callable, and whether it was given without a seed."""
 
-    Keras clones initializers through their configs in `EinsumDense`, the
-    attention layers and `clone()`. A plain config could not restore a function
-    or an instance of an unregistered class.
+    base: Base
+    unseeded: bool
 
-    Attributes:
-        base: The base.
-        unseeded: Whether it was given without a seed of its own.
+
+class _Last(threading.local):
+    """The last config of a base that this thread made, and that base.
+
+    Keras clones initializers in `EinsumDense`, the attention layers and
+    `clone()`: by `from_config` from what `get_config` has just returned. Its
+    plain types could not restore a function, an instance of an unregistered
+    class, or a generator that others share.
     """
 
-    def __init__(
-        self, config: dict[str, Any], base: Base, unseeded: bool
-    ) -> None:
-        super().__init__(config)
-        self.base, self.unseeded = base, unseeded
+    made: tuple[Any, Resolved] | None = None
 
 
-def resolve_base(
-    base: Any, seed: Seed, name: str = "base"
-) -> tuple[Base, bool]:
+_last = _Last()
+
+
+def resolve_base(base: Any, seed: Seed, name: str = "base") -> Resolved:
     """Returns the base as a callable, and whether it was given unseeded.
 
     A base that is made here from a name, a class or a config gets the `seed`,
@@ -54,14 +64,19 @@ def resolve_base(
     state, which a seeded base does not do without this package either. Errors
     call the argument by its `name`.
     """
-    if isinstance(base, BaseConfig):
-        if base.unseeded:
+    made = _last.made
+    if made is not None and base is made[0]:
+        original, unseeded = made[1]
+        unchanged = base == serialize_base(original, unseeded)
+        if unchanged and unseeded:
             # A clone of an unseeded initializer gets a seed of its own.
-            return reseeded(base.base, seed), True
-        return base.base, False
+            original = reseeded(original, seed)
+        _last.made = made
+        if unchanged:
+            return Resolved(original, unseeded)
     if isinstance(base, dict) and base.get("class_name") == "__lambda__":
         # Keras refuses it unless safe mode is off.
-        return keras.saving.deserialize_keras_object(base), False
+        return Resolved(keras.saving.deserialize_keras_object(base), False)
     if ops.is_tensor(base) or isinstance(
         base, np.ndarray | np.generic | keras.Variable
     ):
@@ -72,30 +87,30 @@ def resolve_base(
             f"of shape {tuple(base.shape)}"
         )
     try:
-        made = _make_base(base, seed)
+        initializer = _make_base(base, seed)
+        if isinstance(initializer, keras.layers.Layer):
+            raise TypeError("A layer is callable, but not with a shape.")
+        # Raises a TypeError for what is not callable, too.
+        inspect.signature(initializer).bind((2, 2), dtype="float32")
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(
             f"`{name}` must be something that `keras.initializers.get` can "
-            "interpret. A function or a class that a saved model names must be "
-            "registered with `keras.saving.register_keras_serializable`. "
+            "interpret: callable with a shape and a dtype. A function or a "
+            "class that a saved model names must be registered with "
+            "`keras.saving.register_keras_serializable`. "
             f"Received: {name}={base!r}"
         ) from error
-    if not _is_initializer(made):
-        raise ValueError(
-            f"`{name}` must be an initializer: callable with a shape and a "
-            f"dtype. Received: {name}={base!r}"
-        )
     seeded_here = (
         seed is not None
         and isinstance(base, str | dict | type)
         and _given_seed(base) is None
-        and has_seed(made)
+        and has_seed(initializer)
     )
-    return made, seeded_here or is_unseeded(made)
+    return Resolved(initializer, seeded_here or is_unseeded(initializer))
 
 
 def serialize_base(base: Base, unseeded: bool) -> Any:
-    """Returns a config that JSON can hold and `resolve_base` reads."""
+    """Returns a config of plain types that `resolve_base` reads."""
     if inspect.isfunction(base) and base.__name__ == "<lambda>":
         # Keras warns when it serializes a lambda. It should do so when a model
         # is saved, but not when a layer is built.
@@ -103,14 +118,15 @@ def serialize_base(base: Base, unseeded: bool) -> Any:
     config = keras.saving.serialize_keras_object(base)
     if unseeded:
         config["config"]["seed"] = None
-    return BaseConfig(config, base, unseeded)
+    _last.made = config, Resolved(base, unseeded)
+    return config
 
 
 def draw_from_base(
     base: Base, shape: Sequence[int], dtype: str | None
-) -> Tensor:
+) -> Kernel:
     """Draws a kernel and checks what Keras does not check."""
-    if dtype is not None and _is_standard(dtype):
+    if dtype is not None:
         check_float(dtype)
     drawn = as_tensor(base(shape, dtype=dtype), "initializer(shape)")
     if tuple(drawn.shape) != tuple(shape):
@@ -120,15 +136,14 @@ def draw_from_base(
             f"{tuple(drawn.shape)} for shape={shape}"
         )
     check_float(drawn.dtype)
-    return drawn
-
-
-def _is_standard(dtype: Any) -> bool:
-    try:
-        keras.backend.standardize_dtype(dtype)
-    except ValueError:
-        return False  # A name that the backend may know, such as "float".
-    return True
+    if dtype is not None:
+        # Functions of NumPy may return float64 whatever the dtype.
+        drawn = ops.cast(drawn, dtype)
+    values = values_or_none(drawn)
+    if values is None:
+        return drawn
+    check_finite(values, f"a draw of {base!r}")
+    return values
 
 
 def has_seed(base: Any) -> bool:
@@ -183,59 +198,19 @@ def _given_seed(base: Any) -> Any:
 
 def _make_base(base: Any, seed: Seed) -> Base:
     if isinstance(base, str):
-        base = _config_of_name(base)
-    if isinstance(base, dict):
-        if base.get("class_name") == "function":
-            return _registered_function(base)
-        inner = base.get("config") or {}
-        if seed is not None and _given_seed(base) is None:
-            try:
-                seeded = {**base, "config": {**inner, "seed": seed}}
-                return keras.initializers.get(seeded)
-            except (TypeError, ValueError):
-                pass  # It takes no seed, or is wrong in another way.
-    elif seed is not None and inspect.isclass(base):
-        make: Any = base
-        try:
-            return make(seed=seed)
-        except TypeError:
-            pass
-    return keras.initializers.get(base)
-
-
-def _config_of_name(name: str) -> dict[str, Any]:
-    config = {"class_name": name, "config": {}}
-    registered = keras.saving.get_registered_object(name)
-    if inspect.isclass(registered):
         # Since version 3.16, Keras looks up bare names only among its own.
-        config["class_name"] = registered.__name__
-        config["module"] = registered.__module__
-        config["registered_name"] = name
-    return config
-
-
-def _registered_function(config: dict[str, Any]) -> Callable[..., Tensor]:
-    # Keras would accept any of its own public functions as an initializer.
-    for name in (config.get("registered_name"), config.get("config")):
-        function = isinstance(name, str) and keras.saving.get_registered_object(
-            name
-        )
-        if inspect.isfunction(function):
-            return function
-    raise ValueError("The function is not registered.")
-
-
-def _is_initializer(base: Any) -> bool:
-    if isinstance(base, keras.initializers.Initializer):
-        return True
-    if not callable(base) or isinstance(
-        base, keras.layers.Layer | keras.metrics.Metric | keras.losses.Loss
-    ):
-        return False
-    try:
-        inspect.signature(base).bind((2, 2), dtype="float32")
-    except TypeError:
-        return False
-    except ValueError:
-        pass  # It has no signature to inspect.
-    return True
+        base = keras.saving.get_registered_object(base) or {
+            "class_name": base,
+            "config": {},
+        }
+    make: Any = base
+    if seed is not None and _given_seed(base) is None:
+        try:
+            if isinstance(base, dict):
+                config = {**(base.get("config") or {}), "seed": seed}
+                return keras.initializers.get({**base, "config": config})
+            if inspect.isclass(base):
+                return make(seed=seed)
+        except (TypeError, ValueError):
+            pass  # It takes no seed, or is wrong in another way.
+    return keras.initializers.get(base)

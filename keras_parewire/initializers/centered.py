@@ -1,19 +1,17 @@
 """The initializer that takes the strengths out of a base."""
 
 import keras
-import numpy as np
 
 from keras_parewire.initializers.bases import (
     Base,
     InitializerLike,
+    Kernel,
     draw_from_base,
 )
-from keras_parewire.initializers.sharding import Placement
 from keras_parewire.initializers.wrapper import InitializerWrapper
 from keras_parewire.rewiring.centering import center_kernel
 from keras_parewire.rewiring.matrix_view import Axes, MatrixView
 from keras_parewire.rewiring.seeding import Seed
-from keras_parewire.rewiring.values import Tensor
 
 
 @keras.saving.register_keras_serializable(
@@ -30,9 +28,9 @@ class Centered(InitializerWrapper):
     `C * std(M) / std(C)`
 
     All strengths (the sums of the weights of each neuron) are then 0, up to
-    rounding. Unlike `PARewired`, it changes the values: their distribution
-    stays only nearly what it was. A kernel with a single input or output, or
-    one that is constant, stays as it is.
+    rounding, which differs in compiled programs. Unlike `PARewired`, it changes
+    the values: their distribution stays only nearly what it was. A kernel with
+    a single input or output, or one that is constant, stays as it is.
 
     An orthogonal base does not stay orthogonal, since centering takes one
     direction out of the rows and one out of the columns. For a kernel with `n`
@@ -54,28 +52,14 @@ class Centered(InitializerWrapper):
     >>> layer = keras.layers.Dense(3, kernel_initializer=initializer)
 
     Args:
-        base: The initializer to draw from: anything that
-            `keras.initializers.get` takes (a name, config, class, instance or
-            function). Defaults to `"orthogonal"`.
-        input_axes: List of integers, the kernel axes that number the input
-            neurons; see `PARewired`.
-        output_axes: List of integers, the kernel axes that number the output
-            neurons. Given together with `input_axes`.
+        base: The initializer to draw from; see `PARewired`. Defaults to
+            `"orthogonal"`.
+        input_axes: Axes of the input neurons; see `PARewired`.
+        output_axes: Axes of the output neurons; see `PARewired`.
         seed: A Python integer, a `keras.random.SeedGenerator` or None. It
             seeds an unseeded base; nothing else is random.
 
-    Call arguments:
-        shape: Shape of the kernel, of rank 2 or more.
-        dtype: Optional floating-point dtype, passed to the base.
-        layout: Optional sharding on the devices of the current
-            `keras.distribution`, which Keras passes on JAX.
-
-    Raises:
-        ValueError: If an argument is out of range or `base` cannot be
-            interpreted; when called, if the rank is below 2, the axes are not a
-            partition of the kernel's, or the base returns another shape, or
-            weights that are NaN, infinite or not floating point.
-        TypeError: If an argument is of the wrong type.
+    Call arguments and errors: see `PARewired`.
     """
 
     def __init__(
@@ -88,14 +72,9 @@ class Centered(InitializerWrapper):
     ) -> None:
         super().__init__(base, input_axes, output_axes, seed)
 
-    def _changed(
-        self,
-        base: Base,
-        view: MatrixView,
-        dtype: str | None,
-        placement: Placement,
-    ) -> Tensor | np.ndarray:
-        kernel = placement.off_mesh(
-            draw_from_base, base, view.kernel_shape, dtype
+    def _transformed(
+        self, base: Base, view: MatrixView, dtype: str | None
+    ) -> Kernel:
+        return center_kernel(
+            draw_from_base(base, view.kernel_shape, dtype), view
         )
-        return center_kernel(placement.source(kernel), view)

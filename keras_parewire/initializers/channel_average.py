@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_parewire.initializers.sharding import Placement
+from keras_parewire.initializers.sharding import placed
 from keras_parewire.rewiring.matrix_view import matrix_view
 from keras_parewire.rewiring.validation import check_float
 from keras_parewire.rewiring.values import Tensor
@@ -41,8 +41,7 @@ class ChannelAverage(keras.initializers.Initializer):
     Call arguments:
         shape: Shape of the kernel, of rank 2 or more.
         dtype: Optional floating-point dtype; by default Keras' `floatx`.
-        layout: Optional sharding on the devices of the current
-            `keras.distribution`, which Keras passes on JAX.
+        layout: Optional sharding, which Keras passes on JAX.
 
     Raises:
         ValueError: When called, if the rank is below 2 or the dtype is not
@@ -60,12 +59,10 @@ class ChannelAverage(keras.initializers.Initializer):
         layout: Any = None,
     ) -> Tensor:
         matrix_view(shape)  # Raises if this is not the shape of a kernel.
-        placement = Placement(shape, layout)
         *window, inputs, _ = shape
         dtype = dtype or keras.config.floatx()
         check_float(dtype)
         kernel = np.zeros(shape, "float64")
         if kernel.size:
             kernel[tuple(size // 2 for size in window)] = 1 / inputs
-        tensor = ops.convert_to_tensor(kernel, dtype)
-        return placement.place(placement.source(tensor))
+        return placed(lambda: ops.convert_to_tensor(kernel, dtype), layout)

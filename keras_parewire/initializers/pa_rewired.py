@@ -4,20 +4,22 @@ import math
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_parewire.initializers.bases import (
     Base,
     InitializerLike,
+    Kernel,
     draw_from_base,
 )
-from keras_parewire.initializers.sharding import Placement
 from keras_parewire.initializers.wrapper import InitializerWrapper
 from keras_parewire.rewiring.matrix_view import Axes, MatrixView
 from keras_parewire.rewiring.rewire import rewire_kernel
-from keras_parewire.rewiring.seeding import Seed, noise_key
+from keras_parewire.rewiring.seeding import (
+    Seed,
+    noise_key,
+    noise_key_and_draw,
+)
 from keras_parewire.rewiring.validation import check_exponent
-from keras_parewire.rewiring.values import Tensor
 
 
 @keras.saving.register_keras_serializable(
@@ -78,8 +80,7 @@ class PARewired(InitializerWrapper):
     Call arguments:
         shape: Shape of the kernel, of rank 2 or more.
         dtype: Optional floating-point dtype, passed to the base.
-        layout: Optional sharding on the devices of the current
-            `keras.distribution`, which Keras passes on JAX.
+        layout: Optional sharding, which Keras passes on JAX.
 
     Raises:
         ValueError: If an argument is out of range or `base` cannot be
@@ -105,22 +106,21 @@ class PARewired(InitializerWrapper):
         self.exponent = check_exponent(exponent)
         super().__init__(base, input_axes, output_axes, seed)
 
-    def _changed(
-        self,
-        base: Base,
-        view: MatrixView,
-        dtype: str | None,
-        placement: Placement,
-    ) -> Tensor | np.ndarray:
-        # If the base draws from the same generator, the rewiring takes no state
-        # of its own: whatever else shares the generator draws the same as
-        # without it.
-        shared = getattr(base, "seed", None) is self.seed
-        key = noise_key(self.seed, advance=not shared)
-        kernel = placement.off_mesh(
-            draw_from_base, base, view.kernel_shape, dtype
-        )
-        return rewire_kernel(placement.source(kernel), view, self.exponent, key)
+    def _transformed(
+        self, base: Base, view: MatrixView, dtype: str | None
+    ) -> Kernel:
+        def draw() -> Kernel:
+            return draw_from_base(base, view.kernel_shape, dtype)
+
+        seed = self.seed
+        if (
+            isinstance(seed, keras.random.SeedGenerator)
+            and getattr(base, "seed", None) is seed
+        ):
+            key, kernel = noise_key_and_draw(seed, draw)
+        else:
+            key, kernel = noise_key(seed), draw()
+        return rewire_kernel(kernel, view, self.exponent, key)
 
     def get_config(self) -> dict[str, Any]:
         # JSON has no infinity.

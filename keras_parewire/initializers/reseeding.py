@@ -5,12 +5,8 @@ from typing import Any, TypeAlias
 
 import keras
 
-from keras_parewire.initializers.bases import (
-    BaseConfig,
-    has_seed,
-    resolve_base,
-    serialize_base,
-)
+from keras_parewire.initializers.bases import has_seed, resolve_base
+from keras_parewire.initializers.wrapper import InitializerWrapper
 
 NextSeed: TypeAlias = Callable[[], int]
 
@@ -21,7 +17,7 @@ def with_new_seeds(initializer: Any, next_seed: NextSeed) -> Any:
     Args:
         initializer: An initializer, or what Keras takes for one.
         next_seed: Function that returns the seed of the next initializer: the
-            outer one, then the one inside it.
+            innermost base, then the one that wraps it.
     """
     if isinstance(initializer, str | dict | type):
         try:
@@ -32,6 +28,12 @@ def with_new_seeds(initializer: Any, next_seed: NextSeed) -> Any:
     if not isinstance(initializer, keras.initializers.Initializer):
         return initializer
     config = initializer.get_config()
+    if isinstance(initializer, InitializerWrapper):
+        # Its config could not restore every base.
+        del config["base"]
+        base = with_new_seeds(initializer.base, next_seed)
+        changed = config_with_new_seeds(config, next_seed)
+        return type(initializer).from_config({**changed, "base": base})
     changed = config_with_new_seeds(config, next_seed)
     if changed is config:
         return initializer
@@ -40,9 +42,6 @@ def with_new_seeds(initializer: Any, next_seed: NextSeed) -> Any:
 
 def config_with_new_seeds(config: Any, next_seed: NextSeed) -> Any:
     """Returns a config with other seeds, or the same one if it has none."""
-    if isinstance(config, BaseConfig):
-        base = with_new_seeds(config.base, next_seed)
-        return serialize_base(base, False)
     if isinstance(config, keras.initializers.Initializer):
         return with_new_seeds(config, next_seed)
     if isinstance(config, dict):

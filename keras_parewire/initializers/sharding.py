@@ -1,78 +1,50 @@
-"""Placement of a kernel on the devices of a distribution.
+"""Placement of a kernel on the devices of its layout.
 
-If an initializer takes a `layout`, Keras calls it eagerly for every variable of
-`keras.distribution.ModelParallel` and `DataParallel`, and expects a value that
-is already placed. So the kernel is made on the host, like any other, and only
-the shards reach the devices. Nothing is compiled.
+If an initializer takes a `layout`, Keras calls it eagerly for every variable
+that has one, and expects a value that is already placed. So the kernel is made
+on the host, like any other, and only the shards reach the devices. Nothing is
+compiled.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
-from keras_parewire.rewiring.values import Tensor, concrete_values
+from keras_parewire.rewiring.values import Tensor, values_or_none
 
 
-class Placement:
-    """Where a kernel belongs; without a `layout`, it stays where it is.
+def placed(make: Callable[[], Tensor | np.ndarray], layout: Any) -> Tensor:
+    """Returns the kernel that `make` returns, as a tensor on its devices.
 
     Args:
-        shape: The kernel's shape.
-        layout: What Keras passes to an initializer: None, or a sharding on an
-            abstract mesh, which names axes but has no devices.
+        make: Function that returns a kernel.
+        layout: What Keras passes to an initializer: None, a `TensorLayout`, or
+            a sharding of JAX on an abstract mesh, which has no devices.
     """
+    if layout is None:
+        kernel = make()
+        known = isinstance(kernel, np.ndarray)
+        return ops.convert_to_tensor(kernel) if known else kernel
+    if isinstance(layout, keras.distribution.TensorLayout):
+        layout = layout.backend_layout
+    # Keras calls the initializer with the mesh set: new tensors are on it.
+    mesh = getattr(ops.zeros(()).sharding, "mesh", layout.mesh)
+    layout = type(layout)(mesh, layout.spec)
 
-    def __init__(self, shape: Sequence[int], layout: Any) -> None:
-        self._layout: keras.distribution.TensorLayout | None = None
-        if layout is None:
-            return
-        distribution = keras.distribution.distribution()
-        if distribution is None:
-            raise ValueError(
-                "A variable with a layout of its own needs a distribution, "
-                "which has the devices: call "
-                "`keras.distribution.set_distribution` first. "
-                f"Received: layout={layout}"
-            )
-        mesh, axes = distribution.device_mesh, tuple(layout.spec)
-        sizes = dict(zip(mesh.axis_names, mesh.shape, strict=True))
-        for size, axis in zip(shape, axes, strict=False):
-            if axis is not None and size % sizes[axis]:
-                raise ValueError(
-                    "The size of a sharded axis must be a multiple of the "
-                    "number of its shards: shard another axis in the "
-                    "`LayoutMap`, or change the mesh. "
-                    f"Received: shape={tuple(shape)}, axes={axes}, mesh={sizes}"
-                )
-        self._layout = keras.distribution.TensorLayout(axes, mesh)
-
-    def off_mesh(self, function: Callable[..., Tensor], *args: Any) -> Tensor:
-        """Calls a function outside the mesh context.
-
-        Keras calls the initializer with the mesh set, and JAX would compile
-        every operation again for that mesh. The setting is local to a thread,
-        so the function runs in another one.
-        """
-        if self._layout is None:
-            return function(*args)
-        with ThreadPoolExecutor(max_workers=1) as thread:
-            return thread.submit(function, *args).result()
-
-    def source(self, kernel: Tensor) -> Tensor:
-        """Returns a kernel as an array, the best form to place it from.
-
-        Returns a kernel that is being traced, or has no layout, unchanged.
-        """
-        values = None if self._layout is None else concrete_values(kernel)
-        return kernel if values is None else values
-
-    def place(self, kernel: Tensor) -> Tensor:
-        """Returns a kernel on its devices."""
-        if self._layout is None:
-            return kernel
-        # With several hosts, older versions of JAX fail on the mesh.
-        return self.off_mesh(
-            keras.distribution.distribute_tensor, kernel, self._layout
+    def make_and_place() -> Tensor:
+        kernel = make()
+        # Of an array, every host and device takes only its part.
+        values = values_or_none(kernel)
+        return keras.distribution.distribute_tensor(
+            kernel if values is None else values, layout
         )
+
+    # With the mesh set, JAX would compile every operation again for it. The
+    # setting is local to a thread, so the kernel is made in another one. With
+    # several hosts, older versions of JAX also fail to place it.
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(make_and_place).result()

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_parewire.initializers.sharding import Placement
+from keras_parewire.initializers.sharding import placed
 from keras_parewire.rewiring.matrix_view import (
     Axes,
     MatrixView,
@@ -69,16 +69,11 @@ class Sinusoidal(keras.initializers.VarianceScaling):
         output_axes: List of integers, the kernel axes that number the output
             neurons, slowest first. Given together with `input_axes`.
 
-    Call arguments:
-        shape: Shape of the kernel, of rank 2 or more.
-        dtype: Optional floating-point dtype; by default Keras' `floatx`.
-        layout: Optional sharding on the devices of the current
-            `keras.distribution`, which Keras passes on JAX.
+    Call arguments: as those of `PARewired`; the dtype is Keras' `floatx` by
+    default.
 
     Raises:
-        ValueError: If only one side's axes are given or they overlap; when
-            called, if the rank is below 2, the axes are not a partition of the
-            kernel's, the dtype is not floating point, or the kernel has at most
+        ValueError: As `PARewired`, and when called, if the kernel has at most
             two inputs and two outputs, where the sine is 0 throughout.
         TypeError: If the axes are not lists of integers.
 
@@ -102,7 +97,6 @@ class Sinusoidal(keras.initializers.VarianceScaling):
         layout: Any = None,
     ) -> Tensor:
         view = self._matrix_view(shape)
-        placement = Placement(shape, layout)
         dtype = dtype or keras.config.floatx()
         check_float(dtype)
         matrix = _sine_waves(*view.stack_shape[1:])
@@ -110,8 +104,7 @@ class Sinusoidal(keras.initializers.VarianceScaling):
             # Backends round float64 to half precision in different ways.
             matrix = matrix.astype("float32")
         kernel = view.to_kernel(matrix, np)
-        tensor = ops.convert_to_tensor(kernel, dtype)
-        return placement.place(placement.source(tensor))
+        return placed(lambda: ops.convert_to_tensor(kernel, dtype), layout)
 
     def _matrix_view(self, shape: Sequence[int]) -> MatrixView:
         view = matrix_view(shape, self.input_axes, self.output_axes)

@@ -11,17 +11,17 @@ from keras import ops
 from keras_parewire.initializers.bases import (
     Base,
     InitializerLike,
+    Kernel,
     draw_from_base,
     has_seed,
 )
 from keras_parewire.initializers.reseeding import with_new_seeds
-from keras_parewire.initializers.sharding import Placement
 from keras_parewire.initializers.wrapper import InitializerWrapper
 from keras_parewire.rewiring.matrix_view import Axes, MatrixView
 from keras_parewire.rewiring.seeding import Seed, derive_seed, integer_seed
 from keras_parewire.rewiring.strengths import mean_variance, view_variance
 from keras_parewire.rewiring.validation import check_count
-from keras_parewire.rewiring.values import Tensor, finite_values
+from keras_parewire.rewiring.values import Tensor
 
 
 @keras.saving.register_keras_serializable(
@@ -46,36 +46,19 @@ class StrengthStabilized(InitializerWrapper):
     >>> layer = keras.layers.Dense(3, kernel_initializer=initializer)
 
     Args:
-        base: The initializer to draw from: anything that
-            `keras.initializers.get` takes (a name, config, class, instance or
-            function). The first candidate is the base's own draw. For the
-            others, a base with a seed is re-created with seeds derived from
-            it. If all draws of the base are equal, that one draw is used, with
-            a warning. Defaults to `"orthogonal"`.
+        base: The initializer to draw from; see `PARewired`. The first candidate
+            is the base's own draw. For the others, a base with a seed is
+            re-created with seeds derived from it. If all draws of the base are
+            equal, that one draw is used, with a warning. Defaults to
+            `"orthogonal"`.
         candidates: Integer, 1 or more. How many kernels to draw. Defaults to
             100, the paper's number.
-        input_axes: List of integers, the kernel axes that number the input
-            neurons; see `PARewired`.
-        output_axes: List of integers, the kernel axes that number the output
-            neurons. Given together with `input_axes`.
-        seed: A Python integer, a `keras.random.SeedGenerator` or None. It
-            seeds the candidates, and also an unseeded base. None takes the
-            base's seed; see `PARewired`. Note that an initializer seeded with
-            an integer or None returns the same values on every call; to get
-            different ones, use a `SeedGenerator`.
+        input_axes: Axes of the input neurons; see `PARewired`.
+        output_axes: Axes of the output neurons; see `PARewired`.
+        seed: A Python integer, a `keras.random.SeedGenerator` or None; see
+            `PARewired`. It seeds the candidates, and also an unseeded base.
 
-    Call arguments:
-        shape: Shape of the kernel, of rank 2 or more.
-        dtype: Optional floating-point dtype, passed to the base.
-        layout: Optional sharding on the devices of the current
-            `keras.distribution`, which Keras passes on JAX.
-
-    Raises:
-        ValueError: If an argument is out of range or `base` cannot be
-            interpreted; when called, if the rank is below 2, the axes are not a
-            partition of the kernel's, or the base returns another shape, or
-            weights that are NaN, infinite or not floating point.
-        TypeError: If an argument is of the wrong type.
+    Call arguments and errors: see `PARewired`.
 
     Reference:
 
@@ -94,19 +77,9 @@ class StrengthStabilized(InitializerWrapper):
         self.candidates = check_count(candidates, "candidates")
         super().__init__(base, input_axes, output_axes, seed)
 
-    def _changed(
-        self,
-        base: Base,
-        view: MatrixView,
-        dtype: str | None,
-        placement: Placement,
-    ) -> Tensor | np.ndarray:
-        best = placement.off_mesh(self._best_candidate, base, view, dtype)
-        return placement.source(best)
-
-    def _best_candidate(
+    def _transformed(
         self, base: Base, view: MatrixView, dtype: str | None
-    ) -> Tensor:
+    ) -> Kernel:
         bases = self._candidate_bases(base)
         best = draw_from_base(next(bases), view.kernel_shape, dtype)
         lowest = _strength_variance(best, view)
@@ -117,12 +90,16 @@ class StrengthStabilized(InitializerWrapper):
                 best = ops.where(variance < lowest, drawn, best)
                 lowest = ops.minimum(variance, lowest)
                 continue
-            if number == 1 and variance == lowest and _equal(drawn, best):
+            if (
+                number == 1
+                and variance == lowest
+                and np.array_equal(drawn, best)
+            ):
                 warnings.warn(
                     "`StrengthStabilized` needs a base whose draws differ. Its "
                     "only draw is used. Received: "
                     f"base={self.base!r}",
-                    stacklevel=3,
+                    stacklevel=4,
                 )
                 break
             if variance < lowest:
@@ -150,17 +127,10 @@ class StrengthStabilized(InitializerWrapper):
         return {**super().get_config(), "candidates": self.candidates}
 
 
-def _strength_variance(drawn: Tensor, view: MatrixView) -> float | Tensor:
+def _strength_variance(drawn: Kernel, view: MatrixView) -> float | Tensor:
     """Returns a float, or a tensor if `drawn` is being traced."""
-    values = finite_values(drawn)
-    if values is not None:
-        return view_variance(values, view)
+    if isinstance(drawn, np.ndarray):
+        return view_variance(drawn, view)
     stack = ops.cast(view.to_stack(drawn, ops), "float32")
     pair = ops.sum(stack, axis=2), ops.sum(stack, axis=1)
     return ops.mean(mean_variance(pair, ops))
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return np.array_equal(
-        ops.convert_to_numpy(one), ops.convert_to_numpy(other)
-    )

@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import keras
-import numpy as np
 
 from keras_parewire.initializers.bases import (
     Base,
+    Kernel,
     draw_from_base,
     reseeded,
     resolve_base,
     serialize_base,
     with_axes,
 )
-from keras_parewire.initializers.sharding import Placement
+from keras_parewire.initializers.sharding import placed
 from keras_parewire.rewiring.matrix_view import (
     Axes,
     MatrixView,
@@ -37,7 +37,7 @@ from keras_parewire.rewiring.values import Tensor
 # config, its seed and the axes. Of that class nothing else is used: its scale,
 # mode and distribution stay what they are by default, for code that reads them.
 class InitializerWrapper(keras.initializers.VarianceScaling):
-    """An initializer that changes what a base initializer draws."""
+    """An initializer that transforms what a base initializer draws."""
 
     # How to read the kernel, if a layer's axes say more than `input_axes`.
     _view: MatrixView | None = None
@@ -72,33 +72,28 @@ class InitializerWrapper(keras.initializers.VarianceScaling):
         base = self._complete_base()
         # Shape inference throws the values away.
         if _infers_shapes() or 0 in view.kernel_shape:
-            return draw_from_base(base, shape, dtype)
-        placement = Placement(shape, layout)
-        return placement.place(self._changed(base, view, dtype, placement))
+            return placed(lambda: draw_from_base(base, shape, dtype), layout)
+        return placed(lambda: self._transformed(base, view, dtype), layout)
 
-    def _changed(
-        self,
-        base: Base,
-        view: MatrixView,
-        dtype: str | None,
-        placement: Placement,
-    ) -> Tensor | np.ndarray:
-        """Returns a kernel, in the best form to place it from."""
+    def _transformed(
+        self, base: Base, view: MatrixView, dtype: str | None
+    ) -> Kernel:
+        """Draws a kernel from a base and transforms it."""
         raise NotImplementedError
 
-    def seen_as(self, view: MatrixView, *axes: Sequence[int] | None) -> Self:
+    def with_view(self, view: MatrixView, *axes: Sequence[int] | None) -> Self:
         """Returns a copy for a kernel of a layer whose axes are known.
 
         Args:
             view: The view of the kernel, which may have groups.
             *axes: The input and output axes for a base that scales with fans.
         """
-        seen = copy.copy(self)
-        seen._view = view
-        seen.input_axes, seen.output_axes = axes
+        viewing = copy.copy(self)
+        viewing._view = view
+        viewing.input_axes, viewing.output_axes = axes
         if isinstance(self.base, InitializerWrapper):
-            seen.base = self.base.seen_as(view, *axes)
-        return seen
+            viewing.base = self.base.with_view(view, *axes)
+        return viewing
 
     def _default_seed(self) -> int | keras.random.SeedGenerator:
         """The seed of an initializer that is not given one.
@@ -126,10 +121,6 @@ class InitializerWrapper(keras.initializers.VarianceScaling):
             "output_axes": self.output_axes,
             "seed": keras.saving.serialize_keras_object(self._given_seed),
         }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        return cls(**config)
 
 
 def _infers_shapes() -> bool:

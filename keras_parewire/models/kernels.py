@@ -12,7 +12,7 @@ from keras_parewire.models.kernel_axes import find_axes, reason_without_axes
 from keras_parewire.models.layer_axes import KernelAxes, Skipped
 from keras_parewire.models.selection import Selection, selector
 from keras_parewire.models.weights import OwnedWeight, owned_weights
-from keras_parewire.rewiring.matrix_view import MatrixView, grouped_view
+from keras_parewire.rewiring.matrix_view import MatrixView, matrix_view
 
 
 class ClassifiedWeight(NamedTuple):
@@ -103,7 +103,7 @@ def _reason_with_axes(
 
 def _view(weight: OwnedWeight, axes: KernelAxes) -> MatrixView:
     try:
-        return grouped_view(
+        return matrix_view(
             weight.shape, axes.input_axes, axes.output_axes, axes.groups
         )
     except (TypeError, ValueError) as error:

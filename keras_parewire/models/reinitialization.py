@@ -40,7 +40,6 @@ from keras_parewire.models.weights import (
 from keras_parewire.rewiring.matrix_view import MatrixView
 from keras_parewire.rewiring.seeding import Seed, check_seed, integer_seed
 from keras_parewire.rewiring.strengths import view_variance
-from keras_parewire.rewiring.values import finite_values
 
 
 def reinitialize(
@@ -175,12 +174,11 @@ def _draw(
             others = [i for i in range(len(weight.shape)) if i not in known[0]]
             axes = known[0], others
     if isinstance(initializer, InitializerWrapper):
-        initializer = initializer.seen_as(view, *axes)
+        initializer = initializer.with_view(view, *axes)
     else:
         initializer = with_axes(initializer, *axes)
-    drawn = draw_from_base(initializer, weight.shape, weight.dtype)
-    values = finite_values(drawn, weight.variable.path)
-    if values is None:
+    values = draw_from_base(initializer, weight.shape, weight.dtype)
+    if not isinstance(values, np.ndarray):
         raise ValueError(
             "`kernel_initializer` must draw values, but it is being traced. "
             f"Received: kernel_initializer={initializer!r}"

@@ -50,17 +50,24 @@ class MatrixView(NamedTuple):
 
 
 def matrix_view(
-    shape: Sequence[int], input_axes: Axes = None, output_axes: Axes = None
+    shape: Sequence[int],
+    input_axes: Axes = None,
+    output_axes: Axes = None,
+    groups: int | None = None,
 ) -> MatrixView:
-    """Returns the view of a kernel as a single matrix.
+    """Returns the view of a kernel.
 
     Args:
         shape: The kernel's shape, of rank 2 or more unless axes are given.
         input_axes: Axes that number the input neurons.
-        output_axes: Axes that number the output neurons. Both sides together
-            must name every axis; a side that names none has a single neuron.
-            Without them the kernel is Keras' own `(..., in, out)`: the outputs
-            are on the last axis.
+        output_axes: Axes that number the output neurons. Without axes, the
+            kernel is Keras' own `(..., in, out)`: the outputs are on the last
+            axis.
+        groups: None for a kernel that is a single matrix: both sides together
+            must name every axis, and a side that names none has a single
+            neuron. Otherwise both must name some, axes on neither side number
+            groups, and the last axis holds as many more groups, one after the
+            other.
     """
     sizes = _as_integers(shape)
     if sizes is None:
@@ -69,68 +76,49 @@ def matrix_view(
             f"Received: shape={shape}"
         )
     checked, rank = tuple(sizes), len(sizes)
-    if rank < 2 and input_axes is None and output_axes is None:
-        raise ValueError(
-            "The shape of a kernel must be of rank 2 or more, to have input "
-            "and output neurons; a bias is not a kernel. "
-            f"Received: shape={checked} of rank {rank}"
-        )
     if min(checked, default=0) < 0:
         raise ValueError(
             "The sizes of a kernel's axes must be 0 or more. "
             f"Received: shape={checked}"
         )
     if input_axes is None and output_axes is None:
+        if rank < 2:
+            raise ValueError(
+                "The shape of a kernel must be of rank 2 or more, to have "
+                "input and output neurons; a bias is not a kernel. "
+                f"Received: shape={checked} of rank {rank}"
+            )
         input_axes, output_axes = range(rank - 1), [rank - 1]
-    sides = _normalized_sides(checked, input_axes, output_axes)
-    missing = sorted(set(range(rank)) - set(sides[0]) - set(sides[1]))
-    if missing:
+    inputs, outputs = _sides(input_axes, output_axes, rank)
+    received = f"{_received(input_axes, output_axes)}, shape={checked}"
+    others = sorted(set(range(rank)) - set(inputs) - set(outputs))
+    if groups is None and others:
         raise ValueError(
             "`input_axes` and `output_axes` together must name every axis of "
-            f"the kernel. Missing: {missing}. "
-            f"{_received(input_axes, output_axes)}, shape={checked}"
+            f"the kernel. Missing: {others}. {received}"
         )
-    return _view(checked, checked, [], *sides)
-
-
-def grouped_view(
-    shape: Sequence[int],
-    input_axes: Sequence[int],
-    output_axes: Sequence[int],
-    groups: int = 1,
-) -> MatrixView:
-    """Returns the view of a kernel as a stack of matrices.
-
-    Args:
-        shape: The kernel's shape, of rank 2 or more.
-        input_axes: Axes that number the input neurons of a group.
-        output_axes: Axes that number the output neurons of a group. Axes on
-            neither side number groups.
-        groups: How many groups lie one after the other on the last axis.
-    """
-    split_shape = shape = tuple(shape)
-    rank = len(shape)
-    inputs, outputs = _normalized_sides(shape, input_axes, output_axes)
-    if not inputs or not outputs:
+    if groups is not None and not (inputs and outputs):
         raise ValueError(
             "`input_axes` and `output_axes` must each name at least one axis. "
-            f"{_received(inputs, outputs)}"
+            f"{received}"
         )
-    group_axes = sorted(set(range(rank)) - set(inputs) - set(outputs))
-    if groups > 1:
-        if shape[-1] % groups:
+    split_shape, sides = checked, (others, inputs, outputs)
+    if groups is not None and groups > 1:
+        if checked[-1] % groups:
             raise ValueError(
                 "`groups` must divide the kernel's last axis. "
-                f"Received: groups={groups}, shape={shape}"
+                f"Received: groups={groups}, shape={checked}"
             )
-        split_shape = (*shape[:-1], groups, shape[-1] // groups)
+        split_shape = (*checked[:-1], groups, checked[-1] // groups)
         # The groups take the number of the last axis, which moves up by one.
-        group_axes, inputs, outputs = (
-            [axis + (axis == rank - 1) for axis in axes]
-            for axes in (group_axes, inputs, outputs)
-        )
-        group_axes.append(rank - 1)
-    return _view(shape, split_shape, group_axes, inputs, outputs)
+        for side in sides:
+            side[:] = [axis + (axis == rank - 1) for axis in side]
+        others.append(rank - 1)
+    count, rows, columns = (
+        math.prod(split_shape[axis] for axis in side) for side in sides
+    )
+    order = tuple(axis for side in sides for axis in side)
+    return MatrixView(checked, split_shape, order, (count, rows, columns))
 
 
 def check_axes(
@@ -143,52 +131,46 @@ def check_axes(
     """
     if input_axes is None and output_axes is None:
         return None, None
+    return _sides(input_axes, output_axes, None)
+
+
+def _sides(
+    input_axes: Axes, output_axes: Axes, rank: int | None
+) -> tuple[list[int], list[int]]:
+    """Returns both sides as lists, not negative if the rank is known."""
+    received = _received(input_axes, output_axes)
     if input_axes is None or output_axes is None:
         raise ValueError(
-            "`input_axes` and `output_axes` must be given together. "
-            f"{_received(input_axes, output_axes)}"
+            f"`input_axes` and `output_axes` must be given together. {received}"
         )
-    inputs = _check_integers(input_axes, "input_axes")
-    outputs = _check_integers(output_axes, "output_axes")
-    _check_distinct(inputs, outputs)
-    return inputs, outputs
-
-
-def _view(
-    shape: tuple[int, ...],
-    split_shape: tuple[int, ...],
-    *sides: list[int],
-) -> MatrixView:
-    groups, inputs, outputs = (
-        math.prod(split_shape[axis] for axis in side) for side in sides
-    )
-    order = tuple(axis for side in sides for axis in side)
-    return MatrixView(shape, split_shape, order, (groups, inputs, outputs))
-
-
-def _normalized_sides(
-    shape: tuple[int, ...], input_axes: Axes, output_axes: Axes
-) -> tuple[list[int], list[int]]:
-    inputs, outputs = (
-        [_normalized(axis, shape, input_axes, output_axes) for axis in side]
-        for side in check_axes(input_axes, output_axes)
-        if side is not None
-    )
-    _check_distinct(inputs, outputs)
-    return inputs, outputs
-
-
-def _normalized(
-    axis: int, shape: tuple[int, ...], input_axes: Axes, output_axes: Axes
-) -> int:
-    rank = len(shape)
-    if not -rank <= axis < rank:
+    sides = []
+    for axes, name in (input_axes, "input_axes"), (output_axes, "output_axes"):
+        side = _as_integers(axes)
+        if side is None:
+            raise TypeError(
+                f"`{name}` must be a list of integers. "
+                f"Received: {name}={axes!r}"
+            )
+        if rank is not None:
+            for axis in side:
+                if not -rank <= axis < rank:
+                    raise ValueError(
+                        f"Every axis must exist. Axis {axis} is out of range "
+                        f"for a kernel of rank {rank}. {received}"
+                    )
+            side = [axis % rank for axis in side]
+        sides.append(side)
+    inputs, outputs = sides
+    if len({*inputs}) < len(inputs) or len({*outputs}) < len(outputs):
         raise ValueError(
-            f"Every axis must exist. Axis {axis} is out of range for a kernel "
-            f"of rank {rank}. {_received(input_axes, output_axes)}, "
-            f"shape={shape}"
+            "`input_axes` and `output_axes` must not name an axis twice. "
+            f"{received}"
         )
-    return axis % rank
+    if {*inputs} & {*outputs}:
+        raise ValueError(
+            f"`input_axes` and `output_axes` must not overlap. {received}"
+        )
+    return inputs, outputs
 
 
 def _as_integers(values: Any) -> list[int] | None:
@@ -198,28 +180,6 @@ def _as_integers(values: Any) -> list[int] | None:
         return None
     integers = [value for value in checked if value is not None]
     return integers if len(integers) == len(checked) else None
-
-
-def _check_integers(axes: Any, name: str) -> list[int]:
-    integers = _as_integers(axes)
-    if integers is None:
-        raise TypeError(
-            f"`{name}` must be a list of integers. Received: {name}={axes!r}"
-        )
-    return integers
-
-
-def _check_distinct(inputs: list[int], outputs: list[int]) -> None:
-    if len(set(inputs)) < len(inputs) or len(set(outputs)) < len(outputs):
-        raise ValueError(
-            "`input_axes` and `output_axes` must not name an axis twice. "
-            f"{_received(inputs, outputs)}"
-        )
-    if set(inputs) & set(outputs):
-        raise ValueError(
-            "`input_axes` and `output_axes` must not overlap. "
-            f"{_received(inputs, outputs)}"
-        )
 
 
 def _received(input_axes: Axes, output_axes: Axes) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -12,7 +11,12 @@ from keras_parewire.rewiring.matrix_view import Axes, MatrixView, matrix_view
 from keras_parewire.rewiring.noise import host_noise, traced_noise
 from keras_parewire.rewiring.seeding import Seed, check_seed, noise_key
 from keras_parewire.rewiring.validation import check_exponent, check_float
-from keras_parewire.rewiring.values import Tensor, as_tensor, finite_values
+from keras_parewire.rewiring.values import (
+    Tensor,
+    as_tensor,
+    check_finite,
+    values_or_none,
+)
 
 
 def rewire(
@@ -39,10 +43,7 @@ def rewire(
     Args:
         kernel: Floating-point tensor, array or variable of rank 2 or more,
             `(..., in, out)` unless axes are given.
-        exponent: Number, 0 or more. Exponent of the attachment probability: 1
-            is the paper's rule, 0 a shuffle that ignores the strengths,
-            `float("inf")` greedy by strength. Each pass leaves its first row as
-            it is, so the very first weight never moves. Defaults to 1.
+        exponent: Number, 0 or more; see `PARewired`. Defaults to 1.
         input_axes: List of integers, the axes that number the input neurons.
         output_axes: List of integers, the axes that number the output neurons.
         seed: An integer, a `keras.random.SeedGenerator`, or None for a new
@@ -70,29 +71,34 @@ def rewire(
     view = matrix_view(kernel.shape, input_axes, output_axes)
     if 0 in view.kernel_shape:
         return kernel
-    return rewire_kernel(kernel, view, exponent, noise_key(seed))
+    values = values_or_none(kernel)
+    if values is None:
+        return rewire_kernel(kernel, view, exponent, noise_key(seed))
+    check_finite(values)
+    return ops.convert_to_tensor(
+        rewire_kernel(values, view, exponent, noise_key(seed))
+    )
 
 
 def rewire_kernel(
-    kernel: Tensor, view: MatrixView, exponent: float, key: Sequence[Any]
-) -> Tensor:
+    kernel: Tensor | np.ndarray,
+    view: MatrixView,
+    exponent: float,
+    key: Sequence[Any],
+) -> Tensor | np.ndarray:
     """Chooses the engine and rewires each group of a kernel.
 
-    NumPy rewires arrays, and tensors whose values are known. `keras.ops`
-    rewires tensors that are being traced, and everything if the `key` of the
-    noise is being traced. Returns an array for an array and a tensor for a
-    tensor.
+    NumPy rewires arrays, which must be finite, into arrays. `keras.ops` rewires
+    tensors that are being traced, and everything if the `key` of the noise is
+    being traced.
     """
     if getattr(kernel, "is_meta", False):
         return kernel  # PyTorch's placeholders have no values to rearrange.
-    values = finite_values(kernel)
-    if values is None or not all(isinstance(part, int) for part in key):
-        return _traced_rewire(kernel, view, exponent, key)
-    values = host_rewire(values, view, exponent, key)
-    if isinstance(kernel, np.ndarray):
-        return values
-    dtype = keras.backend.standardize_dtype(kernel.dtype)
-    return ops.convert_to_tensor(values, dtype)
+    if isinstance(kernel, np.ndarray) and all(
+        isinstance(part, int) for part in key
+    ):
+        return host_rewire(kernel, view, exponent, key)
+    return _traced_rewire(ops.convert_to_tensor(kernel), view, exponent, key)
 
 
 def host_rewire(

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import keras
@@ -9,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_parewire.rewiring.validation import as_integer
-from keras_parewire.rewiring.values import Tensor, concrete_values
+from keras_parewire.rewiring.values import Tensor, values_or_none
 
 Seed: TypeAlias = int | keras.random.SeedGenerator | None
 
@@ -39,12 +40,9 @@ def derive_seed(seed: int, *path: int) -> int:
 
     The streams of different seeds and paths are independent of each other.
     """
-    return int(_sequence(seed, *path).generate_state(1)[0] >> 1)
-
-
-def fresh_seed() -> int:
-    """Draws a seed, as Keras does for an unseeded initializer."""
-    return random.randint(1, 10**9)
+    # NumPy does not take negative numbers.
+    sequence = np.random.SeedSequence([_SALT, seed % 2**64, *path])
+    return int(sequence.generate_state(1)[0] >> 1)
 
 
 def seed_without_draw() -> int:
@@ -57,12 +55,15 @@ def seed_without_draw() -> int:
 
 
 def integer_seed(seed: Seed | Tensor) -> int:
-    """Returns the integer that seeds the next operation on concrete values."""
+    """Returns the integer that seeds the next operation on concrete values.
+
+    None draws one, as Keras does for an unseeded initializer.
+    """
     if seed is None:
-        return fresh_seed()
+        return random.randint(1, 10**9)
     if isinstance(seed, int):
         return seed
-    state = concrete_values(_random_state(seed))
+    state = values_or_none(_next_state(seed))
     if state is None:
         raise ValueError(
             "The state of `seed` must be known here, but it is being traced. "
@@ -71,39 +72,47 @@ def integer_seed(seed: Seed | Tensor) -> int:
     return derive_seed(*state.tolist())
 
 
-def noise_key(seed: Seed | Tensor, advance: bool = True) -> tuple[Any, ...]:
+def noise_key(seed: Seed | Tensor) -> tuple[Any, ...]:
     """Returns the key of the next rewiring's noise, see `noise.py`.
 
     The key is four integers below `2**32`; if a generator's state is being
     traced, some of them are int32 scalars with the same bits. Either way, this
-    takes one state from a generator, or, if `advance` is False, leaves that
-    state to the base, which is about to take it.
+    takes one state from a generator.
     """
-    if seed is None:
-        seed = fresh_seed()
-    if isinstance(seed, int):
+    if seed is None or isinstance(seed, int):
+        number = integer_seed(seed)
         # The lower 64 bits: as many as a generator's state has.
-        state = [seed & _WORD, seed >> 32 & _WORD]
-    else:
-        traced = _random_state(seed, advance)
-        values = concrete_values(traced)
-        if values is None:
-            state = ops.unstack(ops.cast(traced, "int32"), 2)
-        else:
-            state = [value & _WORD for value in values.tolist()]
-    return (*state, _SALT, 0)
+        return (number & _WORD, number >> 32 & _WORD, _SALT, 0)
+    traced = _next_state(seed)
+    values = values_or_none(traced)
+    if values is None:
+        return (*ops.unstack(ops.cast(traced, "int32"), 2), _SALT, 0)
+    return (*(value & _WORD for value in values.tolist()), _SALT, 0)
 
 
-def _random_state(seed: Any, advance: bool = True) -> Tensor:
+def noise_key_and_draw(
+    generator: keras.random.SeedGenerator, draw: Callable[[], Tensor]
+) -> tuple[tuple[Any, ...], Tensor]:
+    """Returns the key of the next noise, and a draw from the same state.
+
+    Whatever else shares the generator draws the same as without the rewiring.
+    Not everything that takes a generator draws from it, so it moves on by one
+    state at least.
+    """
+    before = ops.copy(generator.state)
+    key = noise_key(generator)
+    after = ops.copy(generator.state)
+    generator.state.assign(before)
+    drawn = draw()
+    generator.state.assign(ops.maximum(generator.state, after))
+    return key, drawn
+
+
+def _next_state(seed: Any) -> Tensor:
     """Returns two integers from a generator, or from a key of JAX.
 
     Other libraries set such a key as an initializer's seed.
     """
-    if not isinstance(seed, keras.random.SeedGenerator):
-        return keras.random.randint((2,), 0, 2**31 - 1, seed=seed)
-    return seed.next() if advance else ops.convert_to_tensor(seed.state)
-
-
-def _sequence(seed: int, *path: int) -> np.random.SeedSequence:
-    # NumPy does not take negative numbers.
-    return np.random.SeedSequence([_SALT, seed % 2**64, *path])
+    if isinstance(seed, keras.random.SeedGenerator):
+        return seed.next()
+    return keras.random.randint((2,), 0, 2**31 - 1, seed=seed)

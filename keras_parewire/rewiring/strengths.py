@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_parewire.rewiring.matrix_view import Axes, MatrixView, matrix_view
-from keras_parewire.rewiring.values import Tensor, real_values
+from keras_parewire.rewiring.values import Tensor, check_real, known_values
 
 
 class Strengths(NamedTuple):
@@ -52,7 +52,8 @@ def strengths(
 
     - [Scabini et al., 2024](https://arxiv.org/abs/2207.08148), Neurocomputing
     """
-    values = real_values(kernel)
+    check_real(kernel)
+    values = known_values(kernel)
     view = matrix_view(values.shape, input_axes, output_axes)
     return matrix_strengths(view.to_stack(values, np)[0])
 
@@ -75,25 +76,20 @@ def strength_variance(
     22.25
 
     Args:
-        kernel: Tensor or array of rank 2 or more, `(..., in, out)` unless axes
-            are given.
+        kernel: Tensor or array of rank 2 or more; see `strengths`, also for the
+            errors.
         input_axes: List of integers, the axes that number the input neurons.
         output_axes: List of integers, the axes that number the output neurons.
 
     Returns:
         A Python float.
 
-    Raises:
-        ValueError: If the kernel's rank is below 2, the axes are not a
-            partition of its axes, or the kernel is being traced.
-        TypeError: If the kernel is not a tensor or an array of real numbers, or
-            the axes are not lists of integers.
-
     Reference:
 
     - [Scabini et al., 2024](https://arxiv.org/abs/2207.08148), Neurocomputing
     """
-    values = real_values(kernel)
+    check_real(kernel)
+    values = known_values(kernel)
     view = matrix_view(values.shape, input_axes, output_axes)
     return view_variance(values, view)
 

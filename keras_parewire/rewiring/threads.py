@@ -31,13 +31,9 @@ def thread_count() -> int:
     text = os.environ.get(THREADS_VARIABLE)
     if text is None:
         return _DEFAULT
-    try:
-        count = int(text)
-    except ValueError:
-        count = 0
-    if count < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise ValueError(
             f"The environment variable {THREADS_VARIABLE} must be a positive "
             f"integer. Received: {THREADS_VARIABLE}={text!r}"
         )
-    return count
+    return int(text)

@@ -10,13 +10,13 @@ from keras import ops
 Tensor: TypeAlias = Any
 
 
-def as_tensor(values: Any, name: str, dtype: str | None = None) -> Tensor:
+def as_tensor(values: Any, name: str) -> Tensor:
     """Converts `values` to a tensor; the error calls them `name`."""
     held = values.value if isinstance(values, keras.Variable) else values
     if getattr(held, "is_meta", False):
         return held  # Keras would fill PyTorch's placeholder at random.
     try:
-        tensor = ops.convert_to_tensor(values, dtype)
+        tensor = ops.convert_to_tensor(values)
         # TensorFlow has string tensors.
         if keras.backend.standardize_dtype(tensor.dtype) == "string":
             raise TypeError("Strings are not numbers.")
@@ -28,8 +28,12 @@ def as_tensor(values: Any, name: str, dtype: str | None = None) -> Tensor:
         ) from error
 
 
-def concrete_values(tensor: Tensor) -> np.ndarray | None:
-    """Returns the values of a tensor, or None while it is being traced."""
+def values_or_none(tensor: Tensor) -> np.ndarray | None:
+    """Returns the values of a tensor, or None while it is being traced.
+
+    Unlike `keras.ops.convert_to_numpy`, it gathers shards on several hosts: all
+    processes must call it for the same tensors in the same order.
+    """
     try:
         values: np.ndarray = ops.convert_to_numpy(tensor)
     except (TypeError, NotImplementedError):
@@ -51,47 +55,44 @@ def concrete_values(tensor: Tensor) -> np.ndarray | None:
                 "`keras.distribution.set_distribution`. Received: a tensor of "
                 f"shape {tuple(tensor.shape)}, for which {error}"
             ) from error
-        values = _gathered_values(tensor, distribution.device_mesh)
-    return values
-
-
-def _gathered_values(tensor: Tensor, mesh: Any) -> np.ndarray:
-    """Returns the values of a tensor whose shards are on several hosts.
-
-    All processes must call it for the same tensors in the same order.
-    """
-    layout = keras.distribution.TensorLayout([None] * len(tensor.shape), mesh)
-    replicated = keras.distribution.distribute_tensor(
-        ops.convert_to_tensor(tensor), layout
-    )
-    values: np.ndarray = ops.convert_to_numpy(replicated)
-    return values
-
-
-def known_values(tensor: Tensor) -> np.ndarray:
-    """Returns the values of a tensor or variable that must have some.
-
-    Unlike `keras.ops.convert_to_numpy`, it gathers shards on several hosts.
-    """
-    values = concrete_values(tensor)
-    if values is None:
-        raise ValueError(
-            "The values of weights must be known here, but they are being "
-            f"traced. Received: {tensor}"
+        replicated = keras.distribution.TensorLayout(
+            [None] * len(tensor.shape), distribution.device_mesh
+        )
+        values = ops.convert_to_numpy(
+            keras.distribution.distribute_tensor(
+                ops.convert_to_tensor(tensor), replicated
+            )
         )
     return values
 
 
-def finite_values(tensor: Tensor, name: str = "kernel") -> np.ndarray | None:
-    """Returns the values of a tensor, or None while it is being traced.
-
-    Raises:
-        ValueError: If some values are NaN or infinite.
-    """
-    values = concrete_values(tensor)
-    if values is not None:
-        check_finite(values, name)
+def known_values(kernel: Any, name: str = "kernel") -> np.ndarray:
+    """Returns the values of a tensor or an array, which must have some."""
+    values = values_or_none(kernel)
+    if values is None:
+        raise ValueError(
+            f"`{name}` must have values here, but it is being traced or a "
+            f"placeholder. Received: {name}={kernel}"
+        )
     return values
+
+
+def check_real(kernel: Any, name: str = "kernel") -> None:
+    """Raises if this is not a tensor or an array of real numbers."""
+    # Keras would drop the imaginary parts of a list.
+    try:
+        held = kernel if hasattr(kernel, "shape") else np.asarray(kernel)
+        dtype = keras.backend.standardize_dtype(held.dtype)
+        real = keras.backend.is_float_dtype(
+            dtype
+        ) or keras.backend.is_int_dtype(dtype)
+    except (TypeError, ValueError):  # A ragged list, or an unknown dtype.
+        real = False
+    if not real:
+        raise TypeError(
+            f"`{name}` must be a tensor or an array of real numbers. "
+            f"Received: {name}={kernel!r}"
+        )
 
 
 def check_finite(values: np.ndarray, name: str = "kernel") -> None:
@@ -103,32 +104,3 @@ def check_finite(values: np.ndarray, name: str = "kernel") -> None:
             f"{np.isnan(values).sum()} NaN and {np.isinf(values).sum()} "
             "infinite weights"
         )
-
-
-def real_values(kernel: Any, name: str = "kernel") -> np.ndarray:
-    """Returns the values of a tensor or an array of real numbers."""
-    message = (
-        f"`{name}` must be a tensor or an array of real numbers. "
-        f"Received: {name}={kernel!r}"
-    )
-    if not _is_real(kernel):
-        raise TypeError(message)
-    values = concrete_values(kernel)
-    if values is None:
-        raise ValueError(
-            f"`{name}` must have values to be measured, but it is being traced "
-            f"or a placeholder. Received: {name}={kernel}"
-        )
-    return values
-
-
-def _is_real(kernel: Any) -> bool:
-    # Keras would drop the imaginary parts of a list.
-    try:
-        held = kernel if hasattr(kernel, "shape") else np.asarray(kernel)
-        dtype = keras.backend.standardize_dtype(held.dtype)
-    except (TypeError, ValueError):  # A ragged list, or an unknown dtype.
-        return False
-    return bool(
-        keras.backend.is_float_dtype(dtype) or keras.backend.is_int_dtype(dtype)
-    )

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
-from keras_parewire.models.strength_table import StrengthReport
-
 Arm: TypeAlias = Callable[..., Any] | None
 
 # File systems allow 255 bytes, and the seed and the suffix take some of them.
@@ -51,19 +49,6 @@ def check_arms(arms: Any) -> dict[str, Arm]:
                 f"{name!r}={arm!r} with a seed of its own"
             )
     return dict(arms)
-
-
-def apply_arm(arm: Arm, model: Any, seed: int) -> None:
-    """Applies an arm to a new model."""
-    report = arm(model, seed=seed) if arm is not None else None
-    if isinstance(report, StrengthReport) and all(
-        row.skipped for row in report
-    ):
-        raise ValueError(
-            "An arm must rewire some of the model's weights. Received: an arm "
-            f"for which all are skipped: "
-            f"{ {row.path: row.skipped for row in report} }"
-        )
 
 
 def call_problem(function: Any, *args: Any, **kwargs: Any) -> str:

@@ -7,13 +7,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_parewire.studies.arms import Arm, apply_arm
+from keras_parewire.studies.arms import Arm
 from keras_parewire.studies.report import aligned, significant
-from keras_parewire.studies.runs import (
-    named_metrics,
-    new_model,
-    train_model,
-)
+from keras_parewire.studies.runs import apply_arm, named_metrics, new_model
 
 SAME = """\
 Training is repeatable here: two runs of seed 0 gave the same numbers and \
@@ -86,7 +82,7 @@ def check(
     for seed in (0, 1, 0):
         model = new_model(make_model, seed)
         apply_arm(first, model, seed)
-        metrics = named_metrics(train_model(model, train, seed), model)
+        metrics = named_metrics(train(model, seed), model)
         ends.append((metrics, _values(model)))
     (one, weights), (other, _), (again, weights_again) = ends
     apart = {

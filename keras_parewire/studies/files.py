@@ -1,18 +1,14 @@
 """Files that exist whole or not at all."""
 
-import contextlib
 import json
 import os
 import re
-import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 DRAFT = re.compile(r"\.[0-9a-f]{32}")
-# A process that writes for longer than this is dead.
-_LONGEST_WRITE = 24 * 60 * 60
 
 
 def load(path: Path | str) -> dict[str, Any]:
@@ -54,13 +50,3 @@ def create(path: Path, content: Mapping[str, Any]) -> bool:
     finally:
         draft.unlink(missing_ok=True)
     return True
-
-
-def remove_old_drafts(folder: Path) -> None:
-    """Removes what killed processes left."""
-    for name in filter(DRAFT.fullmatch, os.listdir(folder)):
-        draft = folder / name
-        # Another process may be faster.
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - draft.stat().st_mtime > _LONGEST_WRITE:
-                draft.unlink()

@@ -26,7 +26,6 @@ from keras_parewire.studies.files import (
     DRAFT,
     create,
     load,
-    remove_old_drafts,
 )
 from keras_parewire.studies.identity import differences
 
@@ -65,7 +64,6 @@ class Rows:
         self._quoted = {arm: quoted(arm) for arm in arms}
         self._begun: set[str] = set()
         self._read: dict[Run, Row] = {}
-        self._metrics: set[str] | None = None
         self._check_folder()
 
     def begin(self, found_out: Mapping[str, Any]) -> None:
@@ -75,8 +73,6 @@ class Rows:
         (self.path / "arms").mkdir(exist_ok=True)
         self._claim(self.path / "study.json", {"format": FORMAT, **identity})
         self.identity = identity
-        for folder in (self.path, self.path / "arms", self._folder):
-            remove_old_drafts(folder)
 
     def runs(self) -> set[Run]:
         """Returns the runs that exist, by one listing of the folder."""
@@ -108,14 +104,10 @@ class Rows:
         if (arm, seed) not in self._read:
             path = self._file(arm, seed)
             row = load(path)
-            problem = (
-                _problem(row, arm, seed)
-                or differences(
-                    row["identity"],
-                    self._identity_of(arm),
-                    any_code=self._any_code,
-                )
-                or self._other_metrics(row)
+            problem = _problem(row, arm, seed) or differences(
+                row["identity"],
+                self._identity_of(arm),
+                any_code=self._any_code,
             )
             if problem:
                 raise ValueError(
@@ -141,18 +133,6 @@ class Rows:
 
     def _identity_of(self, arm: str) -> dict[str, Any]:
         return {**self.identity, "arm": {arm: self._arms[arm]}}
-
-    def _other_metrics(self, row: Row) -> str:
-        """Says how the metrics differ from those of the rows read before."""
-        if row["metrics"] is not None:
-            found = set(row["metrics"])
-            self._metrics = self._metrics or found
-            if found != self._metrics:
-                return (
-                    f"the metrics are {sorted(found)}, not those of other "
-                    f"rows, {sorted(self._metrics)}"
-                )
-        return ""
 
     def _arm_file(self, arm: str) -> tuple[Path, dict[str, Any]]:
         path = self.path / "arms" / f"{self._quoted[arm]}.json"

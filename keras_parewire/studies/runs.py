@@ -17,7 +17,7 @@ from keras_parewire.models.plain_names import plain_names, with_plain_names
 from keras_parewire.models.weights import check_model
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.rewiring.validation import as_integer
-from keras_parewire.studies.arms import Arm, apply_arm
+from keras_parewire.studies.arms import Arm
 from keras_parewire.studies.identity import identify
 
 # Without it, training would draw the same random numbers as the weights.
@@ -76,10 +76,11 @@ def new_model(make_model: Callable[[], Any], seed: int) -> Any:
     return model
 
 
-def train_model(model: Any, train: Callable[[Any, int], Any], seed: int) -> Any:
-    """Trains a model that has its start."""
+def apply_arm(arm: Arm, model: Any, seed: int) -> None:
+    """Applies an arm to a new model, and seeds what training will draw."""
+    if arm is not None:
+        arm(model, seed=seed)
     keras.utils.set_random_seed(derive_seed(seed, _TRAINING))
-    return train(model, seed)
 
 
 def make_all(
@@ -115,7 +116,7 @@ def make_run(parts: Parts, seed: int, arm: str, with_start: bool) -> Outcome:
             known["start"] = _digests(model)
         apply_arm(arms[arm], model, seed)
         known["training"], began = True, time.perf_counter()
-        result = train_model(model, train, seed)
+        result = train(model, seed)
         known["training"] = False
         outcome = finished(named_metrics(result, model))
     except Exception as error:

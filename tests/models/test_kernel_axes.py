@@ -13,7 +13,7 @@ from keras import layers
 from keras_parewire import register_axes, rewire_model, strength_report
 from keras_parewire.models.kernels import classify_weights
 from keras_parewire.models.layer_axes import AXES_OF_LAYERS
-from keras_parewire.rewiring.matrix_view import grouped_view
+from keras_parewire.rewiring.matrix_view import matrix_view
 
 pytestmark = pytest.mark.any_backend
 
@@ -170,7 +170,7 @@ def test_false_axes_are_found_out(wrong):
     layer.build((None, 2, 4))
     found = reach(layer, layer.kernel, (2, 4))
     with pytest.raises(AssertionError):
-        assert_true(grouped_view(layer.kernel.shape, *wrong), found)
+        assert_true(matrix_view(layer.kernel.shape, *wrong, 1), found)
 
 
 @pytest.mark.slow

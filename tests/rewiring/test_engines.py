@@ -14,8 +14,8 @@ from keras_parewire.rewiring.noise import host_noise
 from keras_parewire.rewiring.seeding import noise_key
 from keras_parewire.rewiring.threads import THREADS_VARIABLE
 
-EXPONENTS = [0.0, 0.1, 0.5, 1.0, 3.0, float("inf")]
-SHAPES = [(48, 32), (7, 300), (300, 7), (2, 2), (1, 9), (9, 1), (1, 1)]
+EXPONENTS = [0.0, 0.1, 1.0, float("inf")]
+SHAPES = [(7, 300), (2, 2), (1, 9), (9, 1), (1, 1)]
 
 
 def make_noise(shape, exponent, seed=0):
@@ -61,8 +61,11 @@ def side_variances(matrix):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("exponent", EXPONENTS)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("shape", "exponent"),
+    [((48, 32), exponent) for exponent in EXPONENTS]
+    + [(shape, 1.0) for shape in SHAPES],
+)
 def test_engines_agree_with_the_oracle(shape, exponent):
     matrix = np.random.default_rng(1).standard_normal(shape, np.float32)
     noise = make_noise(shape, exponent)
@@ -73,26 +76,26 @@ def test_engines_agree_with_the_oracle(shape, exponent):
 
 
 @pytest.mark.any_backend
-@pytest.mark.parametrize("shape", [(1031, 1101), (200, 1400)])
+@pytest.mark.parametrize("shape", [(1031, 1101), (200, 1400), (3, 70000)])
 def test_slabs_and_threads_change_nothing(monkeypatch, shape):
     # Several slabs in a pass; the first kernel is large enough for threads.
     kernel = np.random.default_rng(0).standard_normal(shape, np.float32)
     noise = make_noise(shape, 1.0)
     expected = reference.clocked(kernel, noise)
-    for threads in ("1", "2", "5"):
+    for threads in ("1", "3"):
         monkeypatch.setenv(THREADS_VARIABLE, threads)
         assert_same(by_host(kernel, noise, 1.0), expected)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("shape", "exponent"), [((601, 701), 1.0), ((512, 600), 0.5)]
-)
-def test_traced_slabs_change_nothing(shape, exponent):
-    kernel = np.random.default_rng(0).standard_normal(shape, np.float32)
-    expected = rewire(kernel, exponent=exponent, seed=0)
+@pytest.mark.parametrize("slab", [traced_engine._SLAB, 800])
+def test_rewire_is_traceable(monkeypatch, slab):
+    # With few weights in a slab, there are several in a pass.
+    monkeypatch.setattr(traced_engine, "_SLAB", slab)
+    kernel = np.random.default_rng(0).standard_normal((31, 60), np.float32)
+    expected = rewire(kernel, exponent=0.5, seed=0)
     for compiled in compilers():
-        function = compiled(lambda x: rewire(x, exponent=exponent, seed=0))
+        function = compiled(lambda x: rewire(x, exponent=0.5, seed=0))
         assert_same(function(ops.convert_to_tensor(kernel)), expected)
 
 
@@ -105,7 +108,7 @@ def test_errors_of_the_thread_are_raised(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 def test_engines_keep_every_bit(dtype):
     if dtype == "float64" and keras.backend.backend() == "jax":
         pytest.skip("JAX has no float64 unless told so")
@@ -132,15 +135,15 @@ def test_law_is_the_published_one(shape, exponent):
     samples = {
         "published": [
             side_variances(reference.published(matrix, generator, exponent))
-            for _ in range(300)
+            for _ in range(100)
         ],
         "ours": [
             side_variances(rewire(matrix, exponent=exponent, seed=seed))
-            for seed in range(300)
+            for seed in range(100)
         ],
         "other law": [
             side_variances(rewire(matrix, exponent=exponent / 2, seed=seed))
-            for seed in range(300)
+            for seed in range(100)
         ],
     }
     published, ours, other = (np.array(s).T for s in samples.values())
@@ -152,11 +155,9 @@ def test_law_is_the_published_one(shape, exponent):
 
 @pytest.mark.slow
 @pytest.mark.any_backend
-@pytest.mark.parametrize(
-    ("others", "runs"), [(64, 300), (1024, 200), (65536, 60)]
-)
+@pytest.mark.parametrize(("others", "runs"), [(64, 300), (1024, 100)])
 def test_law_of_a_pass_over_wide_rows(others, runs):
-    rows = np.random.default_rng(0).standard_normal((5, others), np.float32)
+    rows = np.random.default_rng(0).standard_normal((4, others), np.float32)
     generator = np.random.default_rng(1)
 
     def variance(rows):
@@ -177,7 +178,7 @@ def test_law_of_a_pass_over_wide_rows(others, runs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("others", [2, 3, 300, 32768, 32769, 70000])
+@pytest.mark.parametrize("others", [2, 300, 32768, 32769])
 def test_argsort_is_stable(others):
     clocks = np.random.default_rng(0).standard_exponential((3, others))
     clocks = clocks.astype(np.float32)
@@ -207,14 +208,14 @@ def test_law_of_the_draw():
     assert abs(np.mean(first) - expected) < 4 * deviation
 
 
-@pytest.mark.slow
+@pytest.mark.any_backend
 def test_greedy_by_hand():
     matrix = np.array([[1.0, 5.0], [3.0, 4.0], [2.0, 6.0]], np.float32)
     # The second output's weights 4, 5, 6 go to the inputs by strength 3, 2, 1;
     # then each input's smaller weight goes to the stronger output.
     expected = [[1.0, 6.0], [4.0, 3.0], [5.0, 2.0]]
     noise = make_noise(matrix.shape, float("inf"))
-    rewired = by_rule(matrix, noise, float("inf"))
+    rewired = by_host(matrix, noise, float("inf"))
     np.testing.assert_array_equal(rewired, expected)
 
 
@@ -241,9 +242,11 @@ def test_exponent_zero_ignores_strengths(kernel):
 
 
 @pytest.mark.slow
+@pytest.mark.any_backend
 def test_strength_variance_falls_as_published():
     # The authors' program takes 0.97 to 0.011 on the larger side.
-    kernel = keras.initializers.Orthogonal(seed=0)((512, 4608))
+    normal = np.random.default_rng(0).normal(size=(4608, 512))
+    kernel = np.linalg.qr(normal)[0].T.astype("float32")
     before = max(side_variances(kernel))
     after = max(side_variances(rewire(kernel, seed=0)))
     assert before > 0.8
@@ -251,19 +254,11 @@ def test_strength_variance_falls_as_published():
 
 
 @pytest.mark.slow
-def test_rewire_is_traceable(kernel):
-    expected = rewire(kernel, seed=0)
-    for compiled in compilers():
-        function = compiled(lambda tensor: rewire(tensor, seed=0))
-        assert_same(function(ops.convert_to_tensor(kernel)), expected)
-
-
-@pytest.mark.slow
 def test_no_gradient_flows(kernel):
     def loss(tensor):
         return ops.sum(rewire(tensor, seed=0) ** 2)
 
-    tensor = ops.convert_to_tensor(kernel[:8, :6])
+    tensor = ops.convert_to_tensor(kernel[:4, :3])
     match keras.backend.backend():
         case "tensorflow":
             import tensorflow as tf

@@ -423,7 +423,6 @@ def test_other_files_beside_the_rows_are_none(make_study):
         ),
         ({"metrics": {"loss": math.nan}}, "metrics is {'loss': nan}"),
         ({"metrics": {"loss": True}}, "metrics is {'loss': True}"),
-        ({"metrics": {"other": 1.0}}, "not those of other rows"),
         ({"metrics": DELETED}, "metrics is missing"),
         ({"identity": {}}, "environment is None, not {'"),
         ({"identity": DELETED}, "identity is missing"),
@@ -548,25 +547,6 @@ def test_files_without_links_are_not_replaced_either(tmp_path, monkeypatch):
 
 
 @pytest.mark.any_backend
-def test_drafts_of_dead_processes_are_removed(make_study):
-    make_study().run([0], verbose=0)
-    path = make_study().path
-    drafts = [
-        path / folder / f".{digit * 32}"
-        for folder in ("", "arms", "runs")
-        for digit in ("0", "1")
-    ]
-    day = 24 * 60 * 60
-    for draft in drafts:
-        draft.write_text("{")
-        age = 1.1 * day if "1" in draft.name else 0.9 * day
-        os.utime(draft, (time.time() - age,) * 2)
-    make_study().run([1], verbose=0)
-    left = [draft for draft in drafts if draft.exists()]
-    assert left == [draft for draft in drafts if "0" in draft.name]
-
-
-@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "arms",
     [
@@ -611,18 +591,6 @@ def test_an_arm_that_raised_an_error_may_be_changed(make_study):
     assert {row["arm"] for row in study.rows()} == {"plain", "pa"}
     with pytest.raises(ValueError, match=r"keywords\.layers is '\.\*dense"):
         make_study(arms=arms("kernel"))
-
-
-@pytest.mark.any_backend
-def test_an_arm_that_rewires_nothing(make_study):
-    def model():
-        embedding = layers.Embedding(5, 4, name="embed")
-        return keras.Sequential([keras.Input((3,)), embedding])
-
-    arms = {"pa": functools.partial(rewire_model, layers=".*")}
-    study = make_study(arms=arms, model=model)
-    with pytest.raises(ValueError, match=r"rewire some.* Received: .*embed"):
-        study.run([0], verbose=0)
 
 
 @pytest.mark.any_backend
