@@ -13,9 +13,12 @@ from keras_parewire.callbacks.sync_steps import (
     optimizer_steps,
     period_in_epoch,
 )
-from keras_parewire.models.kernels import classify_weights, warn_if_unknown
+from keras_parewire.models.kernels import (
+    Selection,
+    classify_weights,
+    warn_if_unknown,
+)
 from keras_parewire.models.layer_axes import Skipped
-from keras_parewire.models.selection import Selection
 from keras_parewire.models.weights import assign_all
 from keras_parewire.rewiring.validation import check_count
 

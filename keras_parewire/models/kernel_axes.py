@@ -28,7 +28,8 @@ def register_axes(
 ) -> None:
     """Registers the axes of a custom layer's kernels.
 
-    All functions for whole models use the registered axes. These also apply to
+    All functions for whole models use the registered axes, along which the
+    initializers of `reinitialize` also count fans. They also apply to
     subclasses of the class and to layers inside it that are otherwise unknown,
     and they take precedence over the axes that the package knows for Keras' own
     layers.
@@ -73,27 +74,20 @@ def register_axes(
     AXES_OF_LAYERS[layer_class] = _checked(function)
 
 
-def find_axes(weight: OwnedWeight) -> KernelAxes | None:
-    """Returns the axes of a weight, or None if it is not a known kernel."""
+def find_axes(weight: OwnedWeight) -> KernelAxes | Skipped:
+    """Returns the axes of a kernel, or why the weight is none."""
     for layer in weight.chain:
         axes_of_layer = _lookup(AXES_OF_LAYERS, layer)
-        if axes_of_layer is None:
-            continue
-        known = axes_of_layer(layer)
+        known = axes_of_layer(layer) if axes_of_layer else {}
         for name in weight.names:
             if name in known:
                 return known[name]
-        if layer is weight.layer:
-            return None  # Its other weights are not kernels.
-    return None
-
-
-def reason_without_axes(weight: OwnedWeight) -> Skipped:
-    """Returns why a weight without axes is skipped."""
+        if axes_of_layer and layer is weight.layer:
+            break  # Its other weights are not kernels.
     layer, names = weight.layer, weight.names
     is_known = _lookup(AXES_OF_LAYERS, layer) is not None
-    kind = None if is_known else _lookup(LAYERS_WITHOUT_KERNELS, layer)
-    if kind is not None:
+    kind = _lookup(LAYERS_WITHOUT_KERNELS, layer)
+    if kind is not None and not is_known:
         return kind
     if "bias" in names or (names[0].endswith("_bias") and not is_known):
         return Skipped.BIAS
@@ -121,46 +115,33 @@ def _checked(
 
     def axes_of_layer(layer: keras.layers.Layer) -> dict[str, KernelAxes]:
         known = function(layer)
-        kind = type(layer).__name__
-        if not isinstance(known, Mapping):
-            raise TypeError(
+        received = f"Received, for {type(layer).__name__}: {known!r}"
+        try:
+            checked = {name: _axes(*given) for name, given in known.items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            kind = ValueError if isinstance(error, ValueError) else TypeError
+            raise kind(
                 "A function given to `register_axes` must return a dict from "
-                f"weight names to axes. Received, for {kind}: {known!r}"
+                "weight names to `(input_axes, output_axes)` or `(input_axes, "
+                f"output_axes, groups)`, with 1 group or more. {received}"
+            ) from error
+        held = vars(layer).items()
+        names = {k for k, v in held if isinstance(v, keras.Variable)}
+        names |= {variable.name for variable in layer.weights}
+        if not names.issuperset(checked):
+            raise ValueError(
+                "A function given to `register_axes` must name weights of its "
+                f"layer, which are {sorted(names)}. {received}"
             )
-        names = {variable.name for variable in layer.weights} | {
-            name
-            for name, value in vars(layer).items()
-            if isinstance(value, keras.Variable)
-        }
-        checked = {}
-        for name, axes in known.items():
-            if name not in names:
-                raise ValueError(
-                    "A function given to `register_axes` must name weights of "
-                    f"its layer, which are {sorted(names)}. There is no weight "
-                    f"{name!r}. Received, for {kind}: {known!r}"
-                )
-            checked[name] = _checked_axes(axes, f"weight {name!r} of {kind}")
         return checked
 
     return axes_of_layer
 
 
-def _checked_axes(axes: Any, weight: str) -> KernelAxes:
-    try:
-        input_axes, output_axes, groups = axes if len(axes) == 3 else (*axes, 1)
-        count = as_integer(groups)
-        if count is None:
-            raise TypeError("The number of groups is not an integer.")
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            "The axes of a kernel must be `(input_axes, output_axes)` or "
-            "`(input_axes, output_axes, groups)`. "
-            f"Received, for the {weight}: {axes!r}"
-        ) from error
+def _axes(inputs: Any, outputs: Any, groups: Any = 1) -> KernelAxes:
+    count = as_integer(groups)
+    if count is None:
+        raise TypeError("The number of groups is not an integer.")
     if count < 1:
-        raise ValueError(
-            "`groups` must be 1 or more. "
-            f"Received, for the {weight}: groups={groups}"
-        )
-    return KernelAxes(input_axes, output_axes, count)
+        raise ValueError("The number of groups is less than 1.")
+    return KernelAxes(inputs, outputs, count, fans=(inputs, outputs))

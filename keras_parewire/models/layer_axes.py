@@ -31,130 +31,105 @@ class Skipped(enum.Enum):
     QUANTIZED = "quantized to {dtype}"
 
 
+# The axes along which initializers count the fans of a kernel; None if they
+# read them from its shape, as most layers of Keras let them.
+Fans: TypeAlias = tuple[Sequence[int], Sequence[int]] | None
+
+
 class KernelAxes(NamedTuple):
     """How a kernel is read as matrices.
 
-    Attributes:
-        input_axes: The axes that number the input neurons.
-        output_axes: The axes that number the output neurons. Axes on neither
-            side number independent groups.
-        groups: How many groups lie one after the other on the last axis.
-        rank: The rank of the kernel that the axes are for; None for any.
-        skipped_by_default: Why the kernel is skipped unless `layers` names its
-            own layer, or None.
+    Axes on neither side number independent groups; `groups` more of them lie
+    one after the other on the last axis.
     """
 
     input_axes: Sequence[int]
     output_axes: Sequence[int]
     groups: int = 1
-    rank: int | None = None
-    skipped_by_default: Skipped | None = None
+    rank: int | None = None  # Of the kernel that this is for; None for any.
+    skipped_by_default: Skipped | None = None  # Unless `layers` names it.
+    fans: Fans = None
 
 
 # Maps a layer to the axes of its kernels, by the names of the weights.
 AxesOfLayer: TypeAlias = Callable[[Any], Mapping[str, KernelAxes]]
 
 
-def einsum_axes(
-    layer: layers.EinsumDense,
-) -> tuple[list[int], list[int]] | None:
-    """Returns the input and output axes of an `EinsumDense` kernel.
-
-    A letter that the kernel shares with both the input and the output numbers
-    groups. Returns None if no letter is summed over or none is new in the
-    output.
-    """
-    inputs, kernel, output = _operands(layer)
-    summed = [i for i, letter in enumerate(kernel) if letter not in output]
-    new = [i for i, letter in enumerate(kernel) if letter not in inputs]
-    return (summed, new) if summed and new else None
-
-
-def _operands(layer: layers.EinsumDense) -> tuple[str, str, str]:
-    """Returns the letters of the inputs, the kernel and the outputs."""
+def _einsum(layer: layers.EinsumDense) -> dict[str, KernelAxes]:
+    # A letter in the inputs, the kernel and the output numbers groups.
     operands, output = layer.equation.replace(" ", "").split("->")
     inputs, kernel = operands.split(",")
-    return inputs, kernel.replace("...", ""), output
+    kernel = kernel.replace("...", "")
+    places = range(len(kernel))
+    summed = [i for i in places if kernel[i] not in output]
+    new = [i for i in places if kernel[i] not in inputs]
+    if not summed or not new:
+        return {}
+    # Keras counts a letter of groups among the outputs.
+    fans = summed, [i for i in places if i not in summed]
+    return {"kernel": KernelAxes(summed, new, rank=len(kernel), fans=fans)}
 
 
-def _einsum(layer: layers.EinsumDense) -> dict[str, KernelAxes]:
-    axes, rank = einsum_axes(layer), len(_operands(layer)[1])
-    return {"kernel": KernelAxes(*axes, rank=rank)} if axes else {}
+def _fixed(**axes: KernelAxes) -> AxesOfLayer:
+    return lambda layer: axes
 
 
-def _last_axis(rank: int, groups: int = 1) -> KernelAxes:
+def _last_axis(rank: int) -> KernelAxes:
     """Returns the axes of a kernel `(..., in, out)`."""
-    return KernelAxes(range(rank - 1), [-1], groups, rank)
-
-
-def _conv(rank: int) -> AxesOfLayer:
-    return lambda layer: {"kernel": _last_axis(rank + 2, layer.groups)}
-
-
-def _conv_transpose(rank: int) -> AxesOfLayer:
-    axes = {"kernel": KernelAxes([*range(rank), -1], [-2], rank=rank + 2)}
-    return lambda layer: axes
-
-
-def _depthwise_axes(rank: int) -> KernelAxes:
-    return KernelAxes(
-        range(rank),
-        [-1],
-        rank=rank + 2,
-        skipped_by_default=Skipped.DEPTHWISE,
-    )
-
-
-def _depthwise(rank: int) -> AxesOfLayer:
-    axes = {"kernel": _depthwise_axes(rank)}
-    return lambda layer: axes
-
-
-def _separable(rank: int) -> AxesOfLayer:
-    axes = {
-        "depthwise_kernel": _depthwise_axes(rank),
-        "pointwise_kernel": _last_axis(rank + 2),
-    }
-    return lambda layer: axes
+    return KernelAxes(range(rank - 1), [-1], rank=rank)
 
 
 def _recurrent(rank: int) -> AxesOfLayer:
-    axes = _last_axis(rank + 2)
-    return lambda layer: {"kernel": axes, "recurrent_kernel": axes}
+    return _fixed(kernel=_last_axis(rank), recurrent_kernel=_last_axis(rank))
 
 
-def _embedding(layer: layers.Embedding) -> dict[str, KernelAxes]:
-    return {
-        # No neuron sums over the tokens: they are looked up one at a time.
-        "embeddings": _last_axis(2)._replace(
-            skipped_by_default=Skipped.EMBEDDING
-        ),
-        # The untied output projection of a `ReversibleEmbedding` does sum.
-        "reverse_embeddings": _last_axis(2),
-    }
+def _conv(rank: int) -> AxesOfLayer:
+    axes = _last_axis(rank)
+    return lambda layer: {"kernel": axes._replace(groups=layer.groups)}
+
+
+def _conv_transpose(rank: int) -> AxesOfLayer:
+    inputs = [*range(rank - 2), -1]
+    return _fixed(kernel=KernelAxes(inputs, [-2], rank=rank))
+
+
+def _depthwise(rank: int) -> KernelAxes:
+    skipped = Skipped.DEPTHWISE
+    axes = KernelAxes(range(rank - 2), [-1], rank=rank)
+    return axes._replace(skipped_by_default=skipped)
+
+
+def _separable(rank: int) -> AxesOfLayer:
+    pointwise = _last_axis(rank)
+    return _fixed(depthwise_kernel=_depthwise(rank), pointwise_kernel=pointwise)
 
 
 AXES_OF_LAYERS: dict[type, AxesOfLayer] = {
-    layers.Dense: lambda layer: {"kernel": _last_axis(2)},
+    layers.Dense: _fixed(kernel=_last_axis(2)),
     layers.EinsumDense: _einsum,
-    layers.Embedding: _embedding,
-    layers.SimpleRNNCell: _recurrent(0),
-    layers.LSTMCell: _recurrent(0),
-    layers.GRUCell: _recurrent(0),
-    layers.Conv1D: _conv(1),
-    layers.Conv2D: _conv(2),
-    layers.Conv3D: _conv(3),
-    layers.Conv1DTranspose: _conv_transpose(1),
-    layers.Conv2DTranspose: _conv_transpose(2),
-    layers.Conv3DTranspose: _conv_transpose(3),
-    layers.DepthwiseConv1D: _depthwise(1),
-    layers.DepthwiseConv2D: _depthwise(2),
-    layers.SeparableConv1D: _separable(1),
-    layers.SeparableConv2D: _separable(2),
+    layers.Embedding: _fixed(
+        # No neuron sums over the tokens: they are looked up one at a time.
+        embeddings=_last_axis(2)._replace(skipped_by_default=Skipped.EMBEDDING),
+        # The untied output projection of a `ReversibleEmbedding` does sum.
+        reverse_embeddings=_last_axis(2),
+    ),
+    layers.SimpleRNNCell: _recurrent(2),
+    layers.LSTMCell: _recurrent(2),
+    layers.GRUCell: _recurrent(2),
+    layers.Conv1D: _conv(3),
+    layers.Conv2D: _conv(4),
+    layers.Conv3D: _conv(5),
+    layers.Conv1DTranspose: _conv_transpose(3),
+    layers.Conv2DTranspose: _conv_transpose(4),
+    layers.Conv3DTranspose: _conv_transpose(5),
+    layers.DepthwiseConv1D: _fixed(kernel=_depthwise(3)),
+    layers.DepthwiseConv2D: _fixed(kernel=_depthwise(4)),
+    layers.SeparableConv1D: _separable(3),
+    layers.SeparableConv2D: _separable(4),
     # The classes of their cells are not public.
-    layers.ConvLSTM1D: _recurrent(1),
-    layers.ConvLSTM2D: _recurrent(2),
-    layers.ConvLSTM3D: _recurrent(3),
+    layers.ConvLSTM1D: _recurrent(3),
+    layers.ConvLSTM2D: _recurrent(4),
+    layers.ConvLSTM3D: _recurrent(5),
 }
 if hasattr(layers, "TernaryDense"):  # New in Keras 3.16.
     AXES_OF_LAYERS[layers.TernaryDense] = AXES_OF_LAYERS[layers.Dense]

@@ -2,26 +2,23 @@
 
 import itertools
 import math
-from collections.abc import Callable
-from typing import Any
+import warnings
 
 import keras
+import numpy as np
 
 from keras_parewire.models.kernels import (
     ClassifiedWeight,
-    classify_weights,
+    Selection,
+    survey_model,
     warn_if_unknown,
 )
-from keras_parewire.models.optimizers import check_no_steps, new_state
-from keras_parewire.models.selection import Selection
+from keras_parewire.models.optimizers import check_no_steps, updates_that_reset
 from keras_parewire.models.strength_table import (
-    ReportRow,
+    Measured,
     StrengthReport,
-    kernel_row,
-    skipped_row,
-    unbuilt_rows,
+    make_report,
 )
-from keras_parewire.models.trained import warn_if_trained
 from keras_parewire.models.weights import Stream, Update, assign_all
 from keras_parewire.rewiring.matrix_view import MatrixView
 from keras_parewire.rewiring.rewire import host_rewire
@@ -33,11 +30,7 @@ from keras_parewire.rewiring.seeding import (
 )
 from keras_parewire.rewiring.strengths import view_variance
 from keras_parewire.rewiring.validation import check_exponent
-
-# How many weights it takes for `verbose="auto"` to show a progress bar.
-# Rewiring that many takes about a second; a limit in seconds would make the
-# output irreproducible.
-_BAR_FROM = 20_000_000
+from keras_parewire.rewiring.values import known_values
 
 
 def rewire_model(
@@ -46,7 +39,7 @@ def rewire_model(
     exponent: float = 1.0,
     layers: Selection = None,
     seed: Seed = None,
-    verbose: int | str = "auto",
+    verbose: int = 0,
 ) -> StrengthReport:
     """Rewires every kernel of a built model by preferential attachment (PA).
 
@@ -81,14 +74,10 @@ def rewire_model(
             and depthwise kernels are rewired only if their own layer is in the
             list, as an object or by its exact name.
         seed: An integer, a `keras.random.SeedGenerator`, or None for a random
-            one. It seeds all kernels, each with its own random stream. The
-            stream depends on the name of the kernel's layer and not on the
-            order of the layers, unless their names differ only in a final
-            number, as Keras' automatic names do.
+            one. It seeds all kernels, each with its own random stream, which
+            depends on the kernel's place among the weights of the model.
         verbose: 0 for silence, 1 for a progress bar, 2 for a single line, as in
-            `keras.Model.fit`; `"auto"` for a progress bar if at least 20
-            million weights are rewired, which takes about a second. Defaults to
-            `"auto"`.
+            `keras.Model.fit`. Defaults to 0.
 
     Returns:
         A `StrengthReport` with a row for each weight of the model.
@@ -100,8 +89,8 @@ def rewire_model(
         TypeError: If an argument is of the wrong type.
 
     Warns:
-        UserWarning: If biases or normalization statistics differ from their
-            initial values: the weights seem to have been trained, which
+        UserWarning: If weights such as biases differ from the constant that
+            their layer names: the model seems to have been trained, which
             rewiring undoes. Or if nothing is rewired, since the layers of the
             model are unknown.
 
@@ -111,39 +100,54 @@ def rewire_model(
     """
     exponent = check_exponent(exponent)
     seed = check_seed(seed)
-    _check_verbose(verbose)
-    classified = classify_weights(model, layers)
-    check_no_steps(model)
-    warn_if_trained(classified, stacklevel=2)
-    warn_if_unknown(classified, stacklevel=2)
+    survey = survey_model(model, layers)
+    warn_if_unknown(survey.weights, stacklevel=2)
+    check_no_steps(survey)
+    _warn_if_trained(survey.weights, stacklevel=2)
     number = integer_seed(seed)
-    advance = _progress(classified, verbose)
-    rows: list[ReportRow] = []
+    kernels = [(i.weight, i.view) for i in survey.weights if i.view is not None]
+    total = sum(math.prod(weight.shape) for weight, _ in kernels)
+    bar = keras.utils.Progbar(total, verbose=verbose, unit_name="weight")
+    measured: Measured = {}
     updates: list[Update] = []
-    for item in classified:
-        if item.view is None:
-            rows.append(skipped_row(item))
-            continue
-        weight, view = item.weight, item.view
+    for weight, view in kernels:
         values = weight.finite_values()
-        before = view_variance(values, view)
         key = noise_key(weight.seed(number, Stream.REWIRING))
-        values = host_rewire(values, view, exponent, key)
-        after = view_variance(values, view)
+        rewired = host_rewire(values, view, exponent, key)
+        updates.append((weight.variable, weight.placed(rewired)))
+        before, after = (view_variance(x, view) for x in (values, rewired))
         remark = _remark(before, after, exponent, view)
-        rows.append(kernel_row(item, before, after, remark))
-        updates.append((weight.variable, weight.placed(values)))
-        advance(values.size)
+        measured[weight.place] = before, after, remark
+        bar.add(values.size)
     # Assign only when all are computed: an error leaves the model as it was.
-    assign_all(itertools.chain(updates, new_state(model)))
-    return StrengthReport((*rows, *unbuilt_rows(model)), number)
+    assign_all(itertools.chain(updates, updates_that_reset(survey)))
+    return make_report(survey, measured, number)
 
 
-def _check_verbose(verbose: Any) -> None:
-    if not (isinstance(verbose, int | str) and verbose in (0, 1, 2, "auto")):
-        raise ValueError(
-            "`verbose` must be 0, 1, 2 or 'auto'. "
-            f"Received: verbose={verbose!r}"
+def _warn_if_trained(
+    classified: list[ClassifiedWeight], stacklevel: int
+) -> None:
+    """Warns if weights differ from the constant that they start from."""
+    constants = keras.initializers
+    changed = []
+    for item in classified:
+        weight = item.weight
+        if not item.selected or item.view is not None or weight.is_adapted:
+            continue
+        start = weight.initializer
+        if isinstance(
+            start, constants.Zeros | constants.Ones | constants.Constant
+        ):
+            values = known_values(start(weight.shape, weight.dtype))
+            if not np.array_equal(values, weight.values()):
+                changed.append(weight.variable.path)
+    if changed:
+        warnings.warn(
+            f"The weights of `model` seem to have been trained: {len(changed)} "
+            "of its biases and normalization weights, such as "
+            f"{changed[0]!r}, differ from their initial values. Rewiring keeps "
+            "the values of the kernels but undoes what they have learned.",
+            stacklevel=stacklevel + 1,
         )
 
 
@@ -163,23 +167,3 @@ def _remark(
         f"{how}: there are few neurons, or the weights are small against the 1 "
         "that the rule adds to the strengths; try a larger `exponent`"
     )
-
-
-def _progress(
-    kernels: list[ClassifiedWeight], verbose: int | str
-) -> Callable[[int], None]:
-    """Returns a function that counts rewired weights on a progress bar."""
-    total = sum(
-        math.prod(k.weight.shape) for k in kernels if k.view is not None
-    )
-    if verbose == "auto":
-        verbose = 1 if total >= _BAR_FROM else 0
-    bar = keras.utils.Progbar(total, verbose=verbose, unit_name="weight")
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        bar.update(done)
-
-    return advance

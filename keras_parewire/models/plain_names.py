@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from keras_parewire.models.weights import walk
+from keras_parewire.models.weights import chains_of
 
 
 def plain_names(model: Any) -> dict[str, str]:
@@ -15,7 +15,7 @@ def plain_names(model: Any) -> dict[str, str]:
     the next. Such a name is that of its class, with a number or without.
     """
     named: dict[str, Any] = {}
-    for part in walk(model):
+    for part, *_ in chains_of(model):
         things = [part, *getattr(part, "metrics", ())]
         for thing in things:  # Those of `compile` are in a metric of metrics.
             named[thing.name] = thing

@@ -3,14 +3,16 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 
-from keras_parewire.models.kernels import ClassifiedWeight, classify_weights
+from keras_parewire.models.kernels import Survey, survey_model
 from keras_parewire.models.layer_axes import Skipped
-from keras_parewire.models.weights import unbuilt_layers
 from keras_parewire.rewiring.strengths import view_variance
+
+# The strength variances before and after and the remark, by the weight's place.
+Measured: TypeAlias = dict[int, tuple[float, float, str | None]]
 
 
 @dataclass(frozen=True)
@@ -88,56 +90,40 @@ class StrengthReport:
 
     def __str__(self) -> str:
         done = [row for row in self.rows if row.skipped is None]
-        lines = _aligned([_HEADER, *map(_cells, done)])
+        lines = aligned([_HEADER, *map(_cells, done)])
         lines.append(f"{len(done)} kernels; before, after: strength variance")
-        for remark, count in Counter(
-            row.remark for row in done if row.remark
-        ).items():
-            lines.append(f"* {count}: it {remark}")
+        remarks = Counter(row.remark for row in done if row.remark)
+        lines += [f"* {count}: it {why}" for why, count in remarks.items()]
         reasons = Counter(row.skipped for row in self.rows if row.skipped)
         if reasons:
-            skipped = ", ".join(f"{n} {why}" for why, n in reasons.items())
-            lines.append(f"skipped: {skipped}")
+            skipped = (f"{count} {why}" for why, count in reasons.items())
+            lines.append(f"skipped: {', '.join(skipped)}")
         return "\n".join(lines)
 
 
-_HEADER = (
-    "kernel",
-    "shape",
-    "inputs",
-    "outputs",
-    "groups",
-    "before",
-    "after",
-    "",
-)
+_HEADER = (*"kernel shape inputs outputs groups before after".split(), "")
 
 
 def _cells(row: ReportRow) -> tuple[str, ...]:
     return (
         row.path,
         str(row.shape).replace(" ", ""),
-        str(row.inputs),
-        str(row.outputs),
-        str(row.groups),
-        f"{row.before:.3g}",
-        f"{row.after:.3g}",
+        *map(str, (row.inputs, row.outputs, row.groups)),
+        *(f"{variance:.3g}" for variance in (row.before, row.after)),
         "*" if row.remark else "",
     )
 
 
-def _aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
+def aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
     """Joins the cells of each row: words aligned left, numbers right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(
-                zip(cells, widths, strict=True)
-            )
-        ).rstrip()
-        for cells in table
-    ]
+    lines = []
+    for cells in table:
+        both = list(zip(cells, widths, strict=True))
+        words = [cell.ljust(width) for cell, width in both[:2]]
+        numbers = [cell.rjust(width) for cell, width in both[2:]]
+        lines.append("  ".join(words + numbers).rstrip())
+    return lines
 
 
 def strength_report(model: keras.Model | keras.layers.Layer) -> StrengthReport:
@@ -163,43 +149,32 @@ def strength_report(model: keras.Model | keras.layers.Layer) -> StrengthReport:
             kernel holds NaN or infinite weights.
         TypeError: If `model` is not a Keras model or layer.
     """
+    survey = survey_model(model)
+    measured: Measured = {}
+    for item in survey.weights:
+        if item.view is not None:
+            values = item.weight.finite_values()
+            variance = view_variance(values, item.view)
+            measured[item.weight.place] = variance, variance, None
+    return make_report(survey, measured, None)
+
+
+def make_report(
+    survey: Survey, measured: Measured, seed: int | None
+) -> StrengthReport:
+    """Returns the report on the kernels that were measured."""
     rows = []
-    for item in classify_weights(model):
+    for item in survey.weights:
+        path, shape = item.weight.variable.path, item.weight.shape
         if item.view is None:
-            rows.append(skipped_row(item))
+            rows.append(ReportRow(path, shape, skipped=item.reason))
             continue
-        variance = view_variance(item.weight.finite_values(), item.view)
-        rows.append(kernel_row(item, variance, variance))
-    return StrengthReport((*rows, *unbuilt_rows(model)), None)
-
-
-def kernel_row(
-    item: ClassifiedWeight,
-    before: float,
-    after: float,
-    remark: str | None = None,
-) -> ReportRow:
-    """Returns the row of a kernel."""
-    path, shape = item.weight.variable.path, item.weight.shape
-    groups, inputs, outputs = item.view.stack_shape  # type: ignore[union-attr]
-    return ReportRow(
-        path, shape, inputs, outputs, groups, before, after, remark=remark
-    )
-
-
-def skipped_row(item: ClassifiedWeight) -> ReportRow:
-    """Returns the row of a weight that is not a kernel, or not selected."""
-    path, shape = item.weight.variable.path, item.weight.shape
-    return ReportRow(path, shape, skipped=item.reason)
-
-
-def unbuilt_rows(model: keras.Model | keras.layers.Layer) -> list[ReportRow]:
-    """Returns a row for each layer that has not been built."""
-    return [
-        ReportRow(
-            "/".join(layer.name for layer in reversed(chain[:-1])),
-            None,
-            skipped=Skipped.NOT_BUILT.value,
+        groups, inputs, outputs = item.view.stack_shape
+        before, after, remark = measured[item.weight.place]
+        sides = inputs, outputs, groups
+        rows.append(
+            ReportRow(path, shape, *sides, before, after, remark=remark)
         )
-        for chain in unbuilt_layers(model)
-    ]
+    for path in survey.unbuilt:
+        rows.append(ReportRow(path, None, skipped=Skipped.NOT_BUILT.value))
+    return StrengthReport(tuple(rows), seed)

@@ -1,12 +1,11 @@
 """Removal of this package's initializers, so that a model loads without it."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import keras
 
 from keras_parewire.initializers.wrapper import InitializerWrapper
-from keras_parewire.models.weights import check_layer, walk
+from keras_parewire.models.weights import chains_of, check_layer
 
 
 def strip_initializers(model: keras.Model | keras.layers.Layer) -> None:
@@ -34,34 +33,26 @@ def strip_initializers(model: keras.Model | keras.layers.Layer) -> None:
         TypeError: If `model` is not a Keras model or layer.
     """
     check_layer(model)
-    wrapped = [
+    layers = [chain[0] for chain in chains_of(model)]
+    wrapped: list[tuple[keras.layers.Layer, str, Any]] = [
         (layer, name, value)
-        for layer in walk(model)
+        for layer in layers
         for name, value in vars(layer).items()
         if isinstance(value, InitializerWrapper)
     ]
     try:
-        _set_all((layer, name, _innermost(v)) for layer, name, v in wrapped)
+        for layer, name, value in wrapped:
+            while isinstance(value, InitializerWrapper):
+                value = value.base
+            setattr(layer, name, value)
         # Innermost first, to report the layer that itself refers to the
         # package.
-        for layer in reversed(list(walk(model))):
+        for layer in reversed(layers):
             _check_is_plain(layer)
     except BaseException:
-        _set_all(wrapped)
+        for layer, name, value in wrapped:
+            setattr(layer, name, value)
         raise
-
-
-def _set_all(
-    attributes: Iterable[tuple[keras.layers.Layer, str, Any]],
-) -> None:
-    for layer, name, value in attributes:
-        setattr(layer, name, value)
-
-
-def _innermost(initializer: Any) -> Any:
-    while isinstance(initializer, InitializerWrapper):
-        initializer = initializer.base
-    return initializer
 
 
 def _check_is_plain(layer: keras.layers.Layer) -> None:

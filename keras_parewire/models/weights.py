@@ -5,10 +5,8 @@ each layer and considers only the model's weights.
 """
 
 import enum
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -16,38 +14,40 @@ import numpy as np
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.rewiring.values import Tensor, check_finite, known_values
 
-_CONTAINERS = (dict, list, tuple)
+# A layer, the layer that holds it, and so on up to the model.
+Chain: TypeAlias = tuple[keras.layers.Layer, ...]
 
 # A variable and its new values.
 Update = tuple[keras.Variable, Tensor]
 
 
 class Stream(enum.IntEnum):
-    """What the random numbers of one weight are for."""
+    """What random numbers are for."""
 
     REWIRING = 0
-    BASE = 1
-    REINITIALIZATION = 2
+    DRAWING = 1
+    CONFIG = 2
+    RANDOM_LAYER = 3
 
 
 class OwnedWeight(NamedTuple):
-    """A weight of a model.
-
-    Attributes:
-        variable: The weight.
-        chain: The layer that owns it, the layer that holds that layer, and so
-            on up to the model.
-        stream: Identifies the weight's own stream of random numbers.
-    """
+    """A weight of a model."""
 
     variable: keras.Variable
-    chain: tuple[keras.layers.Layer, ...]
-    stream: tuple[int, ...]
+    chain: Chain  # From the layer that owns it.
+    place: int  # Among the model's weights.
 
     @property
     def layer(self) -> keras.layers.Layer:
-        """The layer that owns the weight."""
         return self.chain[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.variable.shape)
+
+    @property
+    def dtype(self) -> str:
+        return str(keras.backend.standardize_dtype(self.variable.dtype))
 
     @property
     def names(self) -> list[str]:
@@ -57,36 +57,42 @@ class OwnedWeight(NamedTuple):
         return [self.variable.name, *(name.lstrip("_") for name in called)]
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The weight's shape."""
-        return tuple(self.variable.shape)
-
-    @property
-    def dtype(self) -> str:
-        """The weight's dtype."""
-        dtype: str = keras.backend.standardize_dtype(self.variable.dtype)
-        return dtype
+    def initializer(self) -> Any:
+        """The initializer that the layer names for the weight, or None."""
+        if getattr(self.layer, "unit_forget_bias", False):
+            return None  # An LSTM's draws only a part of the bias.
+        kernel = len(self.shape) > 1
+        if kernel and isinstance(self.layer, keras.layers.EinsumDense):
+            return None  # It gives the kernel's axes to a copy.
+        named = (f"{name}_initializer" for name in self.names)
+        found = (getattr(self.layer, name, None) for name in named)
+        return next((x for x in found if x is not None), None)
 
     @property
     def is_quantized(self) -> bool:
         """Whether the values are codes rather than weights."""
-        return not keras.backend.is_float_dtype(self.dtype) or (
-            "float8" in self.dtype
-        )
+        is_float = keras.backend.is_float_dtype(self.dtype)
+        return not is_float or "float8" in self.dtype
 
     @property
-    def is_measured(self) -> bool:
+    def is_adapted(self) -> bool:
         """Whether the layer's `adapt` measures it, so that nothing draws it."""
         measures = callable(getattr(self.layer, "adapt", None))
         return measures and not self.variable.trainable
 
     def seed(self, seed: int, purpose: Stream) -> int:
         """The weight's own seed for one purpose, from the model's seed."""
-        return derive_seed(seed, *self.stream, purpose)
+        return derive_seed(seed, self.place, purpose)
 
     def values(self) -> np.ndarray:
         """The weight's values, which must be known."""
         return known_values(self.variable)
+
+    def finite_values(self) -> np.ndarray:
+        """The weight's values, which must be known and finite."""
+        values = self.values()
+        check_finite(values, self.variable.path)
+        return values
 
     def placed(self, values: np.ndarray) -> Tensor:
         """New values on the devices of the weight.
@@ -98,12 +104,6 @@ class OwnedWeight(NamedTuple):
             return values
         layout = distribution.get_variable_layout(self.variable)
         return keras.distribution.distribute_tensor(values, layout)
-
-    def finite_values(self) -> np.ndarray:
-        """The weight's values, which must be known and finite."""
-        values = self.values()
-        check_finite(values, self.variable.path)
-        return values
 
 
 def check_layer(model: Any) -> None:
@@ -118,16 +118,11 @@ def check_layer(model: Any) -> None:
 def check_model(model: Any) -> None:
     """Checks that `model` is a model or a layer that has its weights."""
     check_layer(model)
-    if not model.built:
+    if not model.weights:
         raise ValueError(
             "`model` must be built, so that it has weights: call it on data, "
             "add an `Input`, or call its `build` method. "
-            f"Received: model={model.name!r}, built={model.built}"
-        )
-    if not model.weights:
-        raise ValueError(
-            f"`model` must have weights. Received: model={model.name!r}, "
-            "which is built and has none"
+            f"Received: model={model.name!r}, built={model.built}, without any"
         )
     for variable in model.weights:
         if getattr(variable.value, "is_meta", False):
@@ -138,30 +133,37 @@ def check_model(model: Any) -> None:
             )
 
 
-def owned_weights(
-    model: keras.Model | keras.layers.Layer,
-) -> list[OwnedWeight]:
-    """Lists every weight of a built model once, with the layer that owns it."""
-    check_model(model)
-    owners: dict[int, tuple[keras.layers.Layer, ...]] = {}
-    for chain in chains(model):
-        layer = chain[0]
-        inner = {id(v) for part in sublayers(layer) for v in part.weights}
-        for variable in layer.weights:
-            if id(variable) in inner:
-                continue
+def chains_of(model: keras.Model | keras.layers.Layer) -> list[Chain]:
+    """Lists each layer of a model once, followed by those that hold it."""
+    chains: dict[int, Chain] = {}
+    stack: list[Chain] = [(model,)]
+    while stack:
+        chain = stack.pop()
+        if id(chain[0]) not in chains:
+            chains[id(chain[0])] = chain
+            stack += [(part, *chain) for part in _sublayers(chain[0])[::-1]]
+    return list(chains.values())
+
+
+def owned_weights(chains: list[Chain]) -> list[OwnedWeight]:
+    """Lists every weight of a model once, with the layer that owns it."""
+    owners: dict[int, Chain] = {}
+    for chain in chains:
+        for variable in own_weights(chain[0]):
             # A layer may hold a weight that another one has made.
-            if id(variable) not in owners or _has_made(layer, variable):
+            if id(variable) not in owners or _has_made(chain[0], variable):
                 owners[id(variable)] = chain
-    seen: Counter[str] = Counter()
-    weights = []
-    for variable in model.weights:
-        chain = owners[id(variable)]
-        name = _name_in_any_process(chain, variable)
-        stream = int.from_bytes(name.encode(), "big"), seen[name]
-        seen[name] += 1
-        weights.append(OwnedWeight(variable, chain, stream))
-    return weights
+    model = chains[0][0]
+    return [
+        OwnedWeight(variable, owners[id(variable)], index)
+        for index, variable in enumerate(model.weights)
+    ]
+
+
+def own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """Lists the weights of a layer that are not those of its sublayers."""
+    inner = {id(v) for part in _sublayers(layer) for v in part.weights}
+    return [v for v in layer.weights if id(v) not in inner]
 
 
 def _has_made(layer: keras.layers.Layer, variable: keras.Variable) -> bool:
@@ -169,84 +171,30 @@ def _has_made(layer: keras.layers.Layer, variable: keras.Variable) -> bool:
     return bool(variable.path.split("/")[-2:-1] == [layer.name])
 
 
-def _name_in_any_process(
-    chain: tuple[keras.layers.Layer, ...], variable: keras.Variable
-) -> str:
-    """Returns a name that the same program gives the weight whenever it runs.
-
-    Names that the user chose identify the weights in any order of their layers.
-    Keras' automatic names end in a number that counts what the process has made
-    before, so that number is left out, also where a name contains another one.
-    """
-    automatic = re.compile(r"_[0-9]+$")
-    names: list[str] = []
-    numbered: list[str] = []
-    for layer in reversed(chain):
-        names.append(automatic.sub("", _without(numbered, layer.name)))
-        if automatic.search(layer.name):
-            numbered.append(layer.name)
-    name = re.sub(r"^variable_[0-9]+$", "variable", variable.name)
-    return "/".join([*names[1:], _without(numbered, name)])
-
-
-def _without(numbered: list[str], name: str) -> str:
-    """Replaces numbered names of layers in a longer name by their stems."""
-    for whole in numbered:
-        if name != whole:
-            name = name.replace(whole, whole.rpartition("_")[0])
-    return name
-
-
-def unbuilt_layers(
-    model: keras.Model | keras.layers.Layer,
-) -> list[tuple[keras.layers.Layer, ...]]:
-    """Lists the layers that may still get weights, each with its holders.
-
-    Leaves out layers inside an unbuilt layer, unless that is a model, which has
-    no weights besides those of its layers.
-    """
-    return [
-        chain
-        for chain in chains(model)
-        if _is_unbuilt(chain[0]) and not any(map(_is_unbuilt, chain[1:]))
-    ]
-
-
-def walk(
-    model: keras.Model | keras.layers.Layer,
-) -> Iterator[keras.layers.Layer]:
-    """Yields a model and every layer in it, each once."""
-    for chain in chains(model):
-        yield chain[0]
-
-
-def chains(
-    model: keras.Model | keras.layers.Layer,
-) -> Iterator[tuple[keras.layers.Layer, ...]]:
-    """Yields each layer of a model once, followed by those that hold it."""
-    visited: set[int] = set()
-    stack: list[tuple[keras.layers.Layer, ...]] = [(model,)]
-    while stack:
-        chain = stack.pop()
-        if id(chain[0]) in visited:
-            continue
-        visited.add(id(chain[0]))
-        yield chain
-        parts = reversed(sublayers(chain[0]))
-        stack.extend((part, *chain) for part in parts)
-
-
-def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+def _sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """Lists the layers that a layer holds directly, each once."""
     if isinstance(layer, keras.Model):
         return list(layer.layers)
-    parts = instances_in(vars(layer).values(), keras.layers.Layer)
-    return list({id(part): part for part in parts}.values())
+    return instances_in(vars(layer).values(), keras.layers.Layer)
 
 
-def assign_all(
-    updates: Iterable[Update],
-) -> None:
+def instances_in(values: Iterable[Any], kind: type) -> list[Any]:
+    """Lists the instances of a class in containers of any depth, each once."""
+    found: dict[int, Any] = {}
+    visited: set[int] = set()  # Containers may hold themselves.
+    stack = list(values)[::-1]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, kind):
+            found[id(value)] = value
+        elif isinstance(value, dict | list | tuple):
+            inner = value.values() if isinstance(value, dict) else value
+            stack += [] if id(value) in visited else list(inner)[::-1]
+            visited.add(id(value))
+    return list(found.values())
+
+
+def assign_all(updates: Iterable[Update]) -> None:
     """Assigns new values to variables: to all of them or to none.
 
     An iterator may compute an update from those that were made before it.
@@ -269,35 +217,3 @@ def _snapshot(variable: keras.Variable) -> Tensor:
         return variable.value
     # A copy, since PyTorch's arrays share the variable's memory.
     return np.array(known_values(variable))
-
-
-def _is_unbuilt(layer: keras.layers.Layer) -> bool:
-    # A layer without a `build` of its own has no weights to build.
-    return (
-        not layer.built
-        and not isinstance(layer, keras.Model)
-        and type(layer).build is not keras.layers.Layer.build
-    )
-
-
-def held_by(model: keras.Model | keras.layers.Layer, kind: type) -> list[Any]:
-    """Lists the instances of a class that a model and its layers hold."""
-    held = {
-        id(value): value
-        for layer in walk(model)
-        for value in instances_in(vars(layer).values(), kind)
-    }
-    return list(held.values())
-
-
-def instances_in(
-    values: Iterable[Any], kind: type, visited: frozenset[int] = frozenset()
-) -> Iterator[Any]:
-    """Yields the instances of a class in containers of any depth."""
-    for value in values:
-        if isinstance(value, kind):
-            yield value
-        # Containers may hold themselves.
-        elif isinstance(value, _CONTAINERS) and id(value) not in visited:
-            inner = value.values() if isinstance(value, dict) else value
-            yield from instances_in(inner, kind, visited | {id(value)})

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import linecache
+import math
 import os
 import platform
 import re
@@ -109,10 +110,11 @@ def identify(model: Any) -> dict[str, Any]:
         for w in model.weights
     ]
     digest = _digest("\n".join(weights).encode())
+    parameters = sum(math.prod(weight.shape) for weight in model.weights)
     backend = keras.backend.backend()
     return {
-        "model": f"{model.count_params():,} parameters in {len(weights)} "
-        f"weights, {digest}",
+        "model": f"{parameters:,} parameters in {len(weights)} weights, "
+        f"{digest}",
         "environment": {
             "keras_parewire": _version(),
             "keras": keras.__version__,

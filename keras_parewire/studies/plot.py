@@ -35,7 +35,7 @@ def plot(
     axes = figure.subplots(1, 1 + bool(others), squeeze=False)[0]
     if margin is not None:
         axes[0].axvspan(-margin, margin, color="0.9")
-    labelled: set[str] = set()
+    named: set[str] = set()
     for item in paired:
         place = arms.index(item.arm)
         style = {"color": f"C{place}", "fmt": "o", "markersize": 4}
@@ -56,8 +56,8 @@ def plot(
         unit = differences.std(ddof=1) if item.n > 1 else 0
         row = others.index(item.metric) - 0.3 + 0.6 * (place + 0.5) / len(arms)
         if unit:
-            label = None if item.arm in labelled else item.arm
-            labelled.add(item.arm)
+            label = None if item.arm in named else item.arm
+            named.add(item.arm)
             center, half = item.difference / unit, half / unit
             axes[1].errorbar([center], [row], xerr=half, label=label, **style)
     labels = f"{metric}, difference from {reference}", "standard deviations"

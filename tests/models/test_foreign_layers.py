@@ -163,27 +163,15 @@ def test_a_kernel_of_another_rank_is_left_alone():
         assert_permutation(one, other)
 
 
-class OwnNorm(layers.Layer):
-    def build(self, input_shape):
-        size = input_shape[-1]
-        self.gain = self.add_weight(shape=(size,), initializer="ones")
-        unseeded = keras.initializers.RandomNormal()
-        self.gate = self.add_weight(shape=(size,), initializer=unseeded)
+def test_a_trained_model_is_noticed_by_any_constant_start():
+    """If the layer names the constant, as that of Keras do."""
 
-    def call(self, x):
-        return x * self.gain + self.gate
-
-
-@pytest.mark.parametrize(
-    "norm", [layers.RMSNormalization, layers.LayerNormalization, OwnNorm]
-)
-def test_a_trained_model_is_noticed_by_any_constant_start(norm):
     def make():
         return keras.Sequential(
             [
                 keras.Input((8,)),
                 layers.Dense(6, use_bias=False, name="dense"),
-                norm(name="norm"),
+                layers.LayerNormalization(name="norm"),
             ]
         )
 
@@ -330,14 +318,3 @@ def test_adapters_are_drawn_anew_with_their_layer():
     for variable, old in zip(model.weights, before, strict=True):
         same = np.array_equal(as_array(variable), old)
         assert same == (variable.name in ("bias", "lora_kernel_b"))
-
-
-@pytest.mark.slow
-def test_models_with_weights_without_names():
-    # All sizes of ConvNeXt have Keras' `LayerScale`.
-    for _ in range(2):
-        model = keras.applications.ConvNeXtTiny(
-            weights=None, input_shape=(32, 32, 3), classes=2
-        )
-        chosen = ".*(layer_scale|downsampling).*"
-        reinitialize(model, layers=chosen, seed=1)

@@ -487,8 +487,10 @@ def test_depthwise_kernels_can_be_registered(monkeypatch):
     ("axes", "error", "text"),
     [
         (None, TypeError, "must return a dict .* Bilinear: None"),
-        ({"weight": 3}, TypeError, "'weight' of Bilinear: 3"),
-        ({"weight": ([1], [2], 0)}, ValueError, "`groups` must be 1 or more"),
+        ({"weight": 3}, TypeError, "Bilinear: {'weight': 3}"),
+        ({"weight": ([1], [2], 0)}, ValueError, "with 1 group or more"),
+        ({"weight": ([1], [2], "a")}, TypeError, "with 1 group or more"),
+        ({"weight": ([1],)}, TypeError, "weight names to"),
         (
             {"weight": ([1], [2], 2)},
             ValueError,
@@ -497,7 +499,7 @@ def test_depthwise_kernels_can_be_registered(monkeypatch):
         ({"weight": ([1], [1])}, ValueError, "must not overlap"),
         ({"weight": ([1], [3])}, ValueError, "Axis 3 is out of range"),
         ({"weight": ([1], [])}, ValueError, "must each name at least one axis"),
-        ({"wieght": ([1], [2])}, ValueError, "no weight 'wieght'"),
+        ({"wieght": ([1], [2])}, ValueError, "are .*'weight'].*'wieght'"),
     ],
 )
 def test_wrong_axes(custom, axes, error, text):

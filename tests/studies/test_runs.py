@@ -176,7 +176,9 @@ def train_gan(model, seed):
     noise = keras.Input((3,))
     both = compiled(keras.Model(noise, model.judge(model.generator(noise))))
     for _ in range(2):
+        model.judge.trainable = True
         model.judge.train_on_batch(X, Y)
+        model.judge.trainable = False
         z = generator.normal(size=(64, 3)).astype("float32")
         loss = both.train_on_batch(z, Y)
     return float(np.ravel(loss)[0])
@@ -197,13 +199,16 @@ def fail_within_fit(model, seed):
     return fit(make_model())
 
 
-def keep(model=None, cache=[]):  # noqa: B006
-    """Returns one model, as it was when it was made."""
-    if not cache:
-        cache.append(make_model())
-        fit(cache[0])  # The first one draws one batch more.
-    reinitialize(cache[0])
-    return cache[0]
+def keep():
+    """Returns one model, each time as it was when it was made."""
+    model = make_model()
+    fit(model)  # Only the first draws one batch more.
+
+    def make():
+        reinitialize(model)
+        return model
+
+    return make
 
 
 CASES = {
@@ -234,7 +239,7 @@ CASES = {
     "parts": (GAN, train_gan),
     "adapt": (lambda: make_model(layers.Normalization()), adapt),
     "exception": (make_model, fail_within_fit),
-    "kept": (keep, lambda m, s: fit(m)),
+    "kept": (None, lambda m, s: fit(m)),
 }
 
 
@@ -254,6 +259,7 @@ def test_equal_arms_give_equal_rows(case):
     if case == "DataLoader" and keras.backend.backend() != "torch":
         pytest.skip("Keras takes a DataLoader on PyTorch only")
     make, train = CASES[case]
+    make = make or keep()
     stages.clear()
     first = loss_of(make, train, None, 0)
     other = loss_of(make, train, draw, 1)
