@@ -2,6 +2,7 @@ import ast
 import doctest
 import os
 import re
+import runpy
 import subprocess
 import sys
 from importlib import import_module, metadata
@@ -133,9 +134,9 @@ def fences(path):
 def test_readme_examples(short_studies):
     blocks = fences(ROOT / "README.md")
     assert blocks
-    names = {}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
+        Path("block.py").write_text(block)
+        names = runpy.run_path("block.py")
     rows = names["study"].rows()
     assert [row["arm"] for row in rows] == ["plain", "pa"] * 2
 

@@ -1,6 +1,7 @@
 """Bases: what an initializer can wrap, and how to draw from it and save it."""
 
 import copy
+import difflib
 import inspect
 import threading
 from collections.abc import Callable, Sequence
@@ -93,12 +94,16 @@ def resolve_base(base: Any, seed: Seed, name: str = "base") -> Resolved:
         # Raises a TypeError for what is not callable, too.
         inspect.signature(initializer).bind((2, 2), dtype="float32")
     except (TypeError, ValueError, KeyError) as error:
+        known, near = dir(keras.initializers), []
+        if base not in known:
+            near = difflib.get_close_matches(str(base), known, 1)
         raise ValueError(
             f"`{name}` must be something that `keras.initializers.get` can "
             "interpret: callable with a shape and a dtype. A function or a "
             "class that a saved model names must be registered with "
             "`keras.saving.register_keras_serializable`. "
             f"Received: {name}={base!r}"
+            + "".join(f"; did you mean {known!r}?" for known in near)
         ) from error
     seeded_here = (
         seed is not None

@@ -40,6 +40,7 @@ def rewire_model(
     layers: Selection = None,
     seed: Seed = None,
     verbose: int = 0,
+    kernel_initializer: None = None,
 ) -> StrengthReport:
     """Rewires every kernel of a built model by preferential attachment (PA).
 
@@ -78,6 +79,7 @@ def rewire_model(
             depends on the kernel's place among the weights of the model.
         verbose: 0 for silence, 1 for a progress bar, 2 for a single line, as in
             `keras.Model.fit`. Defaults to 0.
+        kernel_initializer: None: `reinitialize` draws kernels from one.
 
     Returns:
         A `StrengthReport` with a row for each weight of the model.
@@ -98,6 +100,13 @@ def rewire_model(
 
     - [Scabini et al., 2024](https://arxiv.org/abs/2207.08148), Neurocomputing
     """
+    if kernel_initializer is not None:
+        raise TypeError(
+            "`rewire_model` rewires the kernels that a model has; to draw them "
+            "from an initializer, call `reinitialize(model, "
+            "kernel_initializer=...)`. "
+            f"Received: kernel_initializer={kernel_initializer!r}"
+        )
     exponent = check_exponent(exponent)
     seed = check_seed(seed)
     survey = survey_model(model, layers)
@@ -116,7 +125,9 @@ def rewire_model(
         rewired = host_rewire(values, view, exponent, key)
         updates.append((weight.variable, weight.placed(rewired)))
         before, after = (view_variance(x, view) for x in (values, rewired))
-        remark = _remark(before, after, exponent, view)
+        _, rows, columns = view.stack_shape
+        chance = float(np.var(values, dtype=float)) * (rows + columns) / 2
+        remark = _remark(before, after, chance, exponent, view)
         measured[weight.place] = before, after, remark
         bar.add(values.size)
     # Assign only when all are computed: an error leaves the model as it was.
@@ -152,15 +163,24 @@ def _warn_if_trained(
 
 
 def _remark(
-    before: float, after: float, exponent: float, view: MatrixView
+    before: float,
+    after: float,
+    chance: float,
+    exponent: float,
+    view: MatrixView,
 ) -> str | None:
-    """Says how the rewiring of a kernel fell short, and why; None if not."""
+    """Says how the rewiring of a kernel fell short, and why; None if not.
+
+    `chance` is the strength variance of independent weights.
+    """
     if min(view.stack_shape[1:]) == 1:
         return "did not change, since one side has a single neuron"
     # Exponent 0 is a shuffle, which is not meant to lower the variance.
     if exponent == 0 or after < before / 2 or before == 0:
         return None
     how = "rose" if after > before else "fell by less than a factor of 2"
+    if before < chance / 3:
+        return f"{how}: it was low already, as if rewired before"
     if math.isinf(exponent):
         return f"{how}, since there are few neurons"
     return (

@@ -265,6 +265,16 @@ def test_what_is_not_an_initializer_is_refused_at_once(base):
         PARewired(base)
 
 
+@pytest.mark.any_backend
+@pytest.mark.parametrize("name", ["orthogonal", "HeNormal"])
+def test_a_misspelled_name_is_told_its_neighbor(name):
+    with pytest.raises(ValueError, match=f"; did you mean '{name}'"):
+        PARewired(f"{name}l")
+    for alone in ("zzz", "constant"):  # Keras has one, but it needs a value.
+        with pytest.raises(ValueError, match=f"Received: base='{alone}'$"):
+            PARewired(alone)
+
+
 def test_lambdas_warn_only_when_saved():
     wrapped = PARewired(BASES["lambda"])
     with warnings.catch_warnings():

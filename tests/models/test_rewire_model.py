@@ -351,6 +351,9 @@ def test_remarks_on_kernels_that_hardly_change():
     assert all(row.remark is None for row in strength_report(model))
     strict = rewire_model(model, exponent=1e4, seed=0)
     assert strict[0].remark is None
+    again = rewire_model(model, seed=1)
+    remarks = [row.remark for row in again if row.skipped is None]
+    assert remarks[1] == "rose: it was low already, as if rewired before"
 
 
 @pytest.mark.parametrize(
@@ -369,6 +372,11 @@ def test_remarks_on_kernels_that_hardly_change():
         ),
         ({"layers": [3]}, TypeError, r"patterns .* layers=\[3\]"),
         ({"layers": []}, ValueError, r"at least one layer.* layers=\[\]"),
+        (
+            {"kernel_initializer": "he_normal"},
+            TypeError,
+            r"call `reinitialize\(.*Received: kernel_initializer='he_normal'",
+        ),
         ({"layers": 3}, TypeError, "layers=3"),
         ({"layers": layers.Dense}, TypeError, "layers=<class .*Dense'>"),
         ({"exponent": -1}, ValueError, "exponent=-1"),
