@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
+import keras
+
 Arm: TypeAlias = Callable[..., Any] | None
 
 # File systems allow 255 bytes, and the seed and the suffix take some of them.
@@ -49,6 +51,19 @@ def check_arms(arms: Any) -> dict[str, Arm]:
                 f"{name!r}={arm!r} with a seed of its own"
             )
     return dict(arms)
+
+
+def check_function(name: str, function: Any, *takes: str) -> None:
+    """Checks that a function can be called with these arguments."""
+    problem = call_problem(function, *takes)
+    if isinstance(function, keras.layers.Layer):
+        problem = "it is a model, not a function that makes one"
+    if problem:
+        raise TypeError(
+            f"`{name}` must be a function that is called as "
+            f"`{name}({', '.join(takes)})`. "
+            f"Received: {name}={function!r}, for which {problem}"
+        )
 
 
 def call_problem(function: Any, *args: Any, **kwargs: Any) -> str:

@@ -12,6 +12,7 @@ import platform
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -66,6 +67,22 @@ def describe_function(function: Any) -> Any:
     if str(getattr(function, "__module__", "")).split(".")[0] in _VERSIONED:
         return f"function {name}"
     return {"function": name, "code": _code_of(function)}
+
+
+def warn_if_unread(described: Mapping[str, Any]) -> None:
+    """Warns of functions whose code could not be read."""
+    unread = [
+        name
+        for name, value in described.items()
+        if isinstance(value, dict) and value.get("code", "") is None
+    ]
+    if unread:
+        warnings.warn(
+            "The source of these functions cannot be read, so that a change of "
+            "them would not be seen: name their version in `config`. "
+            f"Received: {', '.join(unread)}",
+            stacklevel=3,
+        )
 
 
 def _code_of(function: Any) -> str | None:

@@ -2,7 +2,7 @@
 
 import datetime
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from keras_parewire.studies.rows import Row, Rows
@@ -77,6 +77,18 @@ class Recorder:
             }
         )
         return flat(row, self._metrics or ())
+
+    def warn_if_failed(self, runs: Collection[tuple[str, int]]) -> None:
+        """Warns if some of these runs have failed."""
+        rows = [row for row in self._rows if (row["arm"], row["seed"]) in runs]
+        failed = [row for row in rows if row["error"] is not None]
+        for first in failed[:1]:
+            warnings.warn(
+                f"{len(failed)} of {len(rows)} runs have failed, the first one "
+                f"({first['arm']!r}, seed {first['seed']}, {first['error']}). "
+                "Their rows are kept; `retry_failed=True` makes them again.",
+                stacklevel=3,
+            )
 
     def _compare_starts(self, seed: int, outcome: Outcome) -> None:
         """Warns once about weights that start alike for two seeds."""

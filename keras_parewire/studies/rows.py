@@ -131,6 +131,16 @@ class Rows:
         for seed, _, arm in sorted(runs):
             yield self.read(arm, seed)
 
+    def some(self) -> list[Row]:
+        """Returns all rows; raises an error if there are none."""
+        rows = list(self)
+        if not rows:
+            raise ValueError(
+                "There must be rows: call `run` first. "
+                f"Received: path={str(self.path)!r} with 0 rows"
+            )
+        return rows
+
     def _identity_of(self, arm: str) -> dict[str, Any]:
         return {**self.identity, "arm": {arm: self._arms[arm]}}
 

@@ -19,6 +19,7 @@ from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.rewiring.validation import as_integer
 from keras_parewire.studies.arms import Arm
 from keras_parewire.studies.identity import identify
+from keras_parewire.studies.statistics import check_margin
 
 # Without it, training would draw the same random numbers as the weights.
 _TRAINING = 0x747261696E
@@ -184,6 +185,29 @@ def check_seeds(seeds: Any) -> list[int]:
             f"Received: seeds with {wrong[0]}"
         )
     return numbers
+
+
+def check_options(
+    until_decided: bool,
+    margin: float | None,
+    ray: bool,
+    resources: Mapping[str, float] | None,
+    on_run: Any,
+    arms: list[str],
+) -> None:
+    """Checks which arguments of `Study.run` go together."""
+    check_margin(margin)
+    received = locals()
+    for holds, requirement in (
+        (until_decided or margin is None, "`margin` needs `until_decided`"),
+        (ray or resources is None, "`resources` needs `ray`"),
+        (isinstance(ray, bool), "`ray` must be a boolean"),
+        (callable(on_run or print), "`on_run` must be a function, or None"),
+        (len(arms) > until_decided, "`until_decided` needs two arms"),
+    ):
+        if not holds:
+            listed = ", ".join(f"{k}={v!r}" for k, v in received.items())
+            raise ValueError(f"{requirement}. Received: {listed}")
 
 
 def _digests(model: Any) -> dict[str, str]:

@@ -1,24 +1,25 @@
 """Paired studies of a user's own model."""
 
 import contextlib
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from keras_parewire.studies.arms import Arm, call_problem, check_arms
+from keras_parewire.studies.arms import Arm, check_arms, check_function
 from keras_parewire.studies.check import Check, check
 from keras_parewire.studies.identity import (
     describe,
     describe_function,
     identify,
+    warn_if_unread,
 )
 from keras_parewire.studies.recorder import Recorder, flat
-from keras_parewire.studies.rows import Row, Rows
+from keras_parewire.studies.rows import Rows
 from keras_parewire.studies.runs import (
     check_metrics,
+    check_options,
     check_seeds,
     finished,
     make_all,
@@ -26,7 +27,6 @@ from keras_parewire.studies.runs import (
 )
 from keras_parewire.studies.statistics import (
     Comparison,
-    check_margin,
     columns,
     compare,
     undecided_arms,
@@ -49,9 +49,9 @@ class Study:
     run depends only on its arm and its seed: its result is the same in any
     order and in any process on machines of one kind.
 
-    Each run adds a file to the folder `path`. If the study is interrupted, the
-    same call of `run` resumes it. A run that raises an exception, or returns
-    NaN or infinity, is kept with the error and shown in the report.
+    Each run adds a file to the folder `path`, and the same call of `run`
+    resumes a study that was interrupted. A run that raises an exception, or
+    returns NaN or infinity, is kept with the error.
 
     Example:
 
@@ -67,10 +67,13 @@ class Study:
     ...     model.compile("sgd", "mse")
     ...     history = model.fit(x, x[:, :4], epochs=2, verbose=0).history
     ...     return {"loss": history["loss"][-1]}
-    >>> arms = {"plain": None, "pa": rewire_model}
-    >>> path = tempfile.mkdtemp()  # Where the rows are to stay.
-    >>> config = {"epochs": 2}
-    >>> study = Study(make_model, train, arms=arms, path=path, config=config)
+    >>> study = Study(
+    ...     make_model,
+    ...     train,
+    ...     arms={"plain": None, "pa": rewire_model},
+    ...     path=tempfile.mkdtemp(),  # Where the rows are to stay.
+    ...     config={"epochs": 2},
+    ... )
     >>> study.run(seeds=range(3), verbose=0)
     >>> len(study.rows())
     6
@@ -81,19 +84,18 @@ class Study:
         train: Function `(model, seed)` that trains the model and returns the
             numbers to compare, as a dict by name. It may compile the model,
             freeze parts of it and train in stages.
-        arms: Dict from names to arms, the first of which is the reference that
-            the others are compared with. An arm is None (the model as it is
-            made), or a function that is called as `arm(model, seed=seed)` and
-            changes the weights, such as `rewire_model`.
+        arms: Dict from names to arms; the others are compared with the first.
+            An arm is None (the model as it is made), or a function `arm(model,
+            seed=seed)` that changes the weights, such as `rewire_model`.
         path: Folder for the rows, created when needed.
         metric: The name of the number that verdicts are about. Others are
             shown without. Defaults to None: the first that `train` returns.
         config: Dict of what else the results depend on: constants, versions of
-            the data, helper functions. Rows of different configurations do not
-            mix. Defaults to None.
-        any_code: Whether rows count that were made when the code of
-            `make_model`, `train` or an arm was another one (comments and layout
-            aside). Defaults to False: they are refused.
+            data and helper functions. Rows of others are refused. Defaults to
+            None.
+        any_code: Whether rows count that other code of `make_model`, `train` or
+            an arm has made (comments and layout aside). Defaults to False: they
+            are refused.
 
     Raises:
         ValueError: If `path` holds another study or other files; the message
@@ -116,17 +118,8 @@ class Study:
         config: Mapping[str, Any] | None = None,
         any_code: bool = False,
     ) -> None:
-        functions = {"make_model": make_model, "train": train}
-        for name, takes in (("make_model", []), ("train", ["model", "seed"])):
-            problem = call_problem(functions[name], *takes)
-            if isinstance(functions[name], keras.layers.Layer):
-                problem = "it is a model, not a function that makes one"
-            if problem:
-                raise TypeError(
-                    f"`{name}` must be a function that is called as "
-                    f"`{name}({', '.join(takes)})`. "
-                    f"Received: {name}={functions[name]!r}, for which {problem}"
-                )
+        check_function("make_model", make_model)
+        check_function("train", train, "model", "seed")
         if not isinstance(metric or "", str) or not isinstance(
             config or {}, Mapping
         ):
@@ -138,20 +131,12 @@ class Study:
         self.metric = metric
         self._make_model, self._train = make_model, train
         described = describe(self.arms, "arms")
-        code = {k: describe_function(v) for k, v in functions.items()}
-        unread = [
-            name
-            for name, value in {**code, **described}.items()
-            if isinstance(value, dict) and value.get("code", "") is None
-        ]
-        if unread:
-            warnings.warn(
-                "The source of these functions cannot be read, so that a "
-                "change of them would not be seen: name their version in "
-                f"`config`. Received: {', '.join(unread)}",
-                stacklevel=2,
-            )
-        identity = {"config": describe(dict(config or {}), "config"), **code}
+        identity = {
+            "config": describe(dict(config or {}), "config"),
+            "make_model": describe_function(make_model),
+            "train": describe_function(train),
+        }
+        warn_if_unread({**identity, **described})
         self._rows = Rows(path, described, identity, any_code)
         self.path: Path = self._rows.path
         self._recorder = Recorder(self._rows, metric)
@@ -205,8 +190,7 @@ class Study:
             on_run: Function that is called with each row when it is written, a
                 dict like those of `rows`, for example to log it: `lambda row:
                 mlflow.log_metric("loss", row["loss"])`. Defaults to None.
-            verbose: 0 for silence, 1 for a progress bar over the runs.
-                Defaults to 1.
+            verbose: 0 for silence, 1 for a progress bar. Defaults to 1.
 
         Raises:
             Exception: What the functions raised, without rows, if nothing has
@@ -221,20 +205,14 @@ class Study:
                 if weights start alike for two seeds.
         """
         numbers = check_seeds(seeds)
-        check_margin(margin)
-        received = (
-            f"until_decided={until_decided!r}, margin={margin!r}, ray={ray!r}, "
-            f"resources={resources!r}, on_run={on_run!r}, arms={[*self.arms]}"
+        check_options(
+            until_decided=until_decided,
+            margin=margin,
+            ray=ray,
+            resources=resources,
+            on_run=on_run,
+            arms=[*self.arms],
         )
-        for holds, requirement in (
-            (until_decided or margin is None, "`margin` needs `until_decided`"),
-            (ray or resources is None, "`resources` needs `ray`"),
-            (isinstance(ray, bool), "`ray` must be a boolean"),
-            (callable(on_run or print), "`on_run` must be a function, or None"),
-            (len(self.arms) > until_decided, "`until_decided` needs two arms"),
-        ):
-            if not holds:
-                raise ValueError(f"{requirement}. Received: {received}")
         wanted = {(arm, seed) for seed in numbers for arm in self.arms}
         if retry_failed:
             for row in list(self._rows):
@@ -276,7 +254,7 @@ class Study:
         if bar is not None and 0 < count < total:
             bar.update(count, finalize=True)
         there = self._rows.runs() & wanted
-        self._warn_if_failed(there)
+        self._recorder.warn_if_failed(there)
         if verbose and until_decided and not self._undecided_arms(margin):
             print(
                 f"Stopped after {len({seed for _, seed in there})} of "
@@ -334,7 +312,7 @@ class Study:
             ValueError: If there are no rows yet, the rows are without the
                 study's `metric`, or `margin` is not positive.
         """
-        values = columns(self._some_rows(), self.arms)
+        values = columns(self._rows.some(), self.arms)
         return compare(values, metric=self.metric, margin=margin)
 
     def report(self, *, margin: float | None = None) -> str:
@@ -347,18 +325,15 @@ class Study:
         """
         from keras_parewire.studies.report import report
 
-        return report(self._some_rows(), list(self.arms), self.metric, margin)
+        return report(self._rows.some(), list(self.arms), self.metric, margin)
 
     def plot(self, *, margin: float | None = None) -> Any:
         """Plots what `compare` returns, and each seed's difference as a dot.
 
-        Other metrics than the one that verdicts are about are in a plot of
-        their own, in standard deviations of the differences. Needs
-        `keras_parewire[study]`. Arguments and errors are those of `compare`;
-        there is also a ValueError if no seed has completed runs of two arms.
-
-        Returns:
-            A `matplotlib.figure.Figure`.
+        Returns a `matplotlib.figure.Figure`. Other metrics than the one that
+        verdicts are about are in a plot of their own, in standard deviations of
+        the differences. Needs `keras_parewire[study]`. Arguments and errors are
+        those of `compare`, or no seed may have completed runs of two arms.
         """
         from keras_parewire.studies.plot import plot
 
@@ -372,24 +347,3 @@ class Study:
         rows = (row for row in self._rows if row["seed"] not in later)
         values = columns(rows, self.arms)
         return undecided_arms(values, metric=self.metric, margin=margin)
-
-    def _warn_if_failed(self, runs: Collection[tuple[str, int]]) -> None:
-        rows = [row for row in self._rows if (row["arm"], row["seed"]) in runs]
-        failed = [row for row in rows if row["error"] is not None]
-        if failed:
-            first = failed[0]
-            warnings.warn(
-                f"{len(failed)} of {len(rows)} runs have failed, the first one "
-                f"({first['arm']!r}, seed {first['seed']}, {first['error']}). "
-                "Their rows are kept; `retry_failed=True` makes them again.",
-                stacklevel=3,
-            )
-
-    def _some_rows(self) -> list[Row]:
-        rows = list(self._rows)
-        if not rows:
-            raise ValueError(
-                "There must be rows: call `run` first. "
-                f"Received: path={str(self.path)!r} with 0 rows"
-            )
-        return rows
