@@ -64,13 +64,17 @@ def table(found, parts, columns=()):
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def first_square(cell):
-    """Returns the first layer's mean square, plain and rewired."""
-    plain, rewired = (
-        cell.values(arm, "mean_square_1") for arm in ("base", "pa")
-    )
-    ratio = np.mean(rewired / plain)
-    return f"{plain.mean():.2f}, {rewired.mean():.2f} ({ratio:.2f} times)"
+def first_square(arm):
+    """Returns a column: the first mean square, of `base` and of an arm."""
+
+    def text(cell):
+        plain, changed = (
+            cell.values(name, "mean_square_1") for name in ("base", arm)
+        )
+        ratio = np.mean(changed / plain)
+        return f"{plain.mean():.2f}, {changed.mean():.2f} ({ratio:.2f} times)"
+
+    return "first mean square", text
 
 
 def predicted(cell):
@@ -134,7 +138,7 @@ def missing(found):
 def report(found):
     """Returns the report as Markdown."""
     columns = [
-        ("first mean square", first_square),
+        first_square("pa"),
         ("predicted scale, wiring", predicted),
     ]
     lines = [
@@ -153,7 +157,7 @@ def report(found):
         "",
         "Centering in place of rewiring:",
         "",
-        *table(found, CENTERED),
+        *table(found, CENTERED, [first_square("centered")]),
         "",
         "The scale's part, by signals and by weights:",
         "",
