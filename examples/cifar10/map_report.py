@@ -1,11 +1,9 @@
-"""Reports the map: in which cells which start helps, and by how much.
+"""Reports the map: how much of each gain is scale, and how much is wiring?
 
     python examples/cifar10/map_report.py examples/results/map/*.csv
 
-Writes a table and a sentence on the criterion, which it also prints, and two
-figures to the folder of `--out`: where which start helps, and whether it gains
-more where it removes larger offsets. The intervals and verdicts hold whenever
-one looks, see `PLAN.md`.
+Writes tables and sentences, which it also prints, and a figure to the folder of
+`--out`. What they mean is in `MAP_PLAN.md`.
 """
 
 import argparse
@@ -17,184 +15,198 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import matplotlib.pyplot as plt
 import numpy as np
 from command_line import output_folder
-from scipy import stats
 
-from cifar10 import rows
-from cifar10.cells import CELLS, cell_options
-from cifar10.figures import COLORS
-from cifar10.summary import measured
-from keras_parewire.studies import compare
-from keras_parewire.studies.report import aligned
+from cifar10.map_cells import CELLS, PREDICTED
+from cifar10.map_numbers import (
+    CENTERED,
+    PARTS,
+    SIGNALS,
+    apart_at_the_best,
+    apart_at_the_same_scale,
+    came_true,
+    criterion,
+    curve_verdict,
+    curves,
+    interval,
+    read,
+)
 
-METRIC = "test_accuracy"
-# By the plan, a cell without a verdict is complete with so many seeds, and the
-# criterion takes so many cells.
-MOST_SEEDS, LEAST_CELLS = 60, 8
-HEADER = ["cell", "weights", "n", "test accuracy", "difference", "verdict"]
-HEADER += ["offsets before training"]
-STYLES = {**COLORS, "outputs": "tab:purple", "inputs": "tab:olive"}
-
-
-def read_cells(paths):
-    """Returns the numbers by cell, arm, metric and seed, as planned."""
-    found = {}
-    for section in map(rows.read, paths):
-        arms = measured(section.rows)
-        order = cell_options(section.config["cell"])["arms"]
-        found[section.config["cell"]] = {arm: arms[arm] for arm in order}
-    return {cell: found[cell] for cell in CELLS if cell in found}
+NAMES = {"base": "plain", "pa": "rewired"}
+CRITERIA = {
+    "he_normal's gain is scale": ("he_normal", "scale", "wiring"),
+    "glorot_uniform's gain is wiring": ("glorot_uniform", "wiring", "scale"),
+}
+CURVES = ("he_normal", "glorot_uniform")
 
 
-def judge(cell, arms):
-    """Returns a `Comparison` for each arm, in points of test accuracy."""
-    points = {
-        arm: {METRIC: {s: 100 * x for s, x in metrics[METRIC].items()}}
-        for arm, metrics in arms.items()
-    }
-    return compare(points, margin=cell_options(cell)["margin"])
+def table(found, parts, columns=()):
+    """Returns the lines of a table of differences, one for each cell.
+
+    Args:
+        found: A dict of `Found`.
+        parts: The differences by name.
+        columns: More columns: pairs of a name and a function of a `Found`.
+    """
+    head = ["cell", "seeds", "plain, %", *parts, *(name for name, _ in columns)]
+    arms = {arm for pair in parts.values() for arm in pair}
+    lines = [head, ["---"] * len(head)]
+    for name, cell in found.items():
+        if not arms <= {*cell.cell.arms}:
+            continue
+        line = [
+            f"`{name}`",
+            f"{len(cell.seeds)} of {cell.planned}",
+            f"{cell.points('base').mean():.2f}",
+            *(str(cell.difference(part)) for part in parts.values()),
+            *(function(cell) for _, function in columns),
+        ]
+        lines.append(line)
+    return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def offsets(metrics):
-    """Returns the mean relative offset of each layer before training."""
-    return [
-        np.mean([*values.values()])
-        for name, values in metrics.items()
-        if name.startswith("relative_offset_")
-    ]
+def first_square(cell):
+    """Returns the first layer's mean square, plain and rewired."""
+    plain, rewired = (
+        cell.values(arm, "mean_square_1") for arm in ("base", "pa")
+    )
+    ratio = np.mean(rewired / plain)
+    return f"{plain.mean():.2f}, {rewired.mean():.2f} ({ratio:.2f} times)"
 
 
-def removed_offset(arms, arm):
-    """Returns the mean over the layers, `base` minus an arm."""
-    return np.mean(offsets(arms["base"])) - np.mean(offsets(arms[arm]))
-
-
-def is_complete(judged):
-    """Returns whether every arm of a cell has a verdict or all seeds."""
-    return all(
-        item.verdict != "undecided" or item.n >= MOST_SEEDS for item in judged
+def predicted(cell):
+    """Says which predictions of scale and wiring came true."""
+    words = {True: "yes", False: "no", None: "open"}
+    if cell.name not in PREDICTED or not cell.complete:
+        return ""
+    parts = PARTS["scale"], PARTS["wiring"]
+    return ", ".join(
+        f"{sign} {words[came_true(sign, cell.difference(part))]}"
+        for sign, part in zip(PREDICTED[cell.name], parts, strict=True)
     )
 
 
-def criterion(found):
-    """Returns a sentence on the part of the criterion that is a correlation."""
-    judged = {cell: judge(cell, arms) for cell, arms in found.items()}
-    complete = [cell for cell in found if is_complete(judged[cell])]
-    text = f"{len(complete)} of {len(CELLS)} cells are complete"
-    if len(complete) < LEAST_CELLS:
-        return f"{text}; the criterion takes at least {LEAST_CELLS}."
-    pairs = [
-        (item.difference, removed_offset(found[cell], item.arm))
-        for cell in complete
-        for item in judged[cell]
-        if item.arm == "outputs"
+def criteria(found):
+    """Returns a sentence on each criterion."""
+    for text, (name, main, other) in CRITERIA.items():
+        cell = found.get(name)
+        seeds = f"{len(cell.seeds)} of {cell.planned}" if cell else "no"
+        verdict = criterion(cell, main, other) if cell else None
+        if verdict:
+            yield f'- "{text}": **{verdict}**.'
+        else:
+            yield f'- "{text}": not judged yet; `{name}` has {seeds} seeds.'
+
+
+def curve_sentences(found):
+    """Returns a sentence on each pair of curves."""
+    for base in CURVES:
+        both = curves(found, base)
+        if both is None:
+            yield f"- `{base}`: no seeds yet."
+            continue
+        plain, rewired, seeds = both
+        apart = apart_at_the_same_scale(plain, rewired)
+        of = f"{len(seeds)} of {found[f'{base}-first'].planned}"
+        yield (
+            f"- `{base}`, {of} seeds: rewired minus plain at the same scale "
+            f"{apart} ({curve_verdict(apart)}), at the best scale of each "
+            f"{apart_at_the_best(plain, rewired)}."
+        )
+
+
+def missing(found):
+    """Returns a sentence on what has not been run."""
+    absent = [f"`{name}`" for name in CELLS if name not in found]
+    partial = [
+        f"`{name}` ({len(cell.seeds)} of {cell.planned} seeds)"
+        for name, cell in found.items()
+        if not cell.complete
     ]
-    rank = stats.spearmanr(pairs).statistic
-    return (
-        f"{text}. In these, the rank correlation (Spearman) between the gain "
-        f"of `outputs` and the offset that it removes is {rank:+.2f}."
-    )
+    complete = sum(name in CELLS and c.complete for name, c in found.items())
+    text = f"Complete: {complete} of {len(CELLS)} cells."
+    if partial:
+        text += f" Incomplete: {', '.join(partial)}."
+    if absent:
+        text += f" Not run: {', '.join(absent)}."
+    return text
 
 
-def table(found):
-    """Returns the lines of the table."""
-    lines = [HEADER]
-    for cell, arms in found.items():
-        judged = {item.arm: item for item in judge(cell, arms)}
-        for arm, metrics in arms.items():
-            accuracies = 100 * np.array([*metrics[METRIC].values()])
-            line = [cell, arm, len(accuracies)]
-            line.append(
-                f"{accuracies.mean():.2f} ± {accuracies.std(ddof=1):.2f}"
-            )
-            if arm in judged:
-                item = judged[arm]
-                low, high = item.interval
-                line.append(f"{item.difference:+.2f} [{low:+.2f}, {high:+.2f}]")
-                line.append(item.verdict)
-            else:
-                line += ["", ""]
-            line.append(" ".join(f"{x:.2f}" for x in offsets(metrics)))
-            lines.append(line)
-    return aligned(lines)
+def report(found):
+    """Returns the report as Markdown."""
+    columns = [
+        ("first mean square", first_square),
+        ("predicted scale, wiring", predicted),
+    ]
+    lines = [
+        missing(found),
+        "",
+        *table(found, PARTS, columns),
+        "",
+        *criteria(found),
+        "",
+        "The first kernel times 1/8 to 4:",
+        "",
+        *curve_sentences(found),
+        "",
+        # The guide on results shows what is above.
+        "<!-- more -->",
+        "",
+        "Centering in place of rewiring:",
+        "",
+        *table(found, CENTERED),
+        "",
+        "The scale's part, by signals and by weights:",
+        "",
+        *table(found, SIGNALS),
+    ]
+    return "\n".join(lines)
 
 
 def draw(found):
-    """Returns a figure of all differences, cell by cell."""
-    figure, axis = plt.subplots(
-        figsize=(8, 1.5 + len(found)), layout="constrained"
+    """Returns the figure: accuracy over the first layer's mean square."""
+    figure, axes = plt.subplots(
+        1, 2, figsize=(8, 3.6), sharey=True, layout="constrained"
     )
-    labels = {}
-    for number, (cell, arms) in enumerate(found.items()):
-        judged = judge(cell, arms)
-        for place, item in enumerate(judged):
-            low, high = item.interval
-            labels[item.arm] = axis.errorbar(
-                item.difference,
-                number + 0.14 * (place - (len(judged) - 1) / 2),
-                xerr=[[item.difference - low], [high - item.difference]],
-                fmt="o",
-                color=STYLES[item.arm],
+    for axis, base in zip(axes, CURVES, strict=True):
+        axis.set_title(base)
+        axis.set_xlabel("mean square of the first layer's outputs")
+        both = curves(found, base)
+        if both is None:
+            continue
+        for curve, arm, color in zip(
+            both, NAMES, ("gray", "tab:blue"), strict=False
+        ):
+            means = [interval(points) for points in curve.points.T]
+            middle = np.array([item.mean for item in means])
+            high = np.array([item.high for item in means])
+            axis.errorbar(
+                np.exp(np.log(curve.squares).mean(axis=0)),
+                middle,
+                yerr=np.nan_to_num(high - middle, posinf=0),
+                fmt="o-",
+                color=color,
+                capsize=2,
+                label=NAMES[arm],
             )
-    axis.axvline(0, color="gray", linewidth=1)
-    axis.set_yticks(range(len(found)), found)
-    axis.invert_yaxis()
-    axis.set_xlabel("difference in test accuracy from the plain start, points")
-    figure.legend(labels.values(), labels, loc="outside upper right", ncols=4)
-    return figure
-
-
-def draw_offsets(found):
-    """Returns a figure of all differences against the offsets removed."""
-    figure, axis = plt.subplots(figsize=(8, 6), layout="constrained")
-    labels, cells = {}, []
-    for cell, arms in found.items():
-        judged = judge(cell, arms)
-        filled = "full" if is_complete(judged) else "none"
-        for item in judged:
-            low, high = item.interval
-            removed = removed_offset(arms, item.arm)
-            labels[item.arm] = axis.errorbar(
-                removed,
-                item.difference,
-                yerr=[[item.difference - low], [high - item.difference]],
-                fmt="o",
-                fillstyle=filled,
-                elinewidth=0.5,
-                color=STYLES[item.arm],
-            )
-            if item.arm == "outputs":
-                cells.append((item.difference, removed, f" {cell}"))
-    heights = []
-    for difference, removed, name in sorted(cells):
-        height = difference
-        # Names are about as wide as one unit, and must not overlap.
-        while any(abs(removed - x) < 1 and height < y for x, y in heights):
-            height += 0.01
-        heights.append((removed, height + 0.12))
-        axis.text(removed, height, name, fontsize="small")
-    axis.axhline(0, color="gray", linewidth=1)
-    axis.set_xlabel(
-        "relative offset removed, mean over the layers (open: incomplete cells)"
-    )
-    axis.set_ylabel("difference in test accuracy, points")
-    axis.margins(x=0.15)
-    figure.legend(labels.values(), labels, loc="outside upper right", ncols=4)
+        axis.set_xscale("log", base=2)
+        axis.set_title(f"{base}, {len(both[2])} seeds")
+        axis.legend()
+    axes[0].set_ylabel("test accuracy, %")
     return figure
 
 
 def main():
-    """Writes the table and the figures."""
+    """Writes the report and the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("rows", type=Path, nargs="+", help="CSV files of cells")
-    parser.add_argument("--out", type=Path, default=output_folder("cifar10"))
+    parser.add_argument("--out", type=Path, default=output_folder("map"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    found = read_cells(arguments.rows)
-    text = "\n".join([*table(found), "", criterion(found)])
+    found = read(arguments.rows)
+    text = report(found)
     print(text)
     (arguments.out / "map.md").write_text(text + "\n")
     draw(found).savefig(arguments.out / "map.png", dpi=120)
-    draw_offsets(found).savefig(arguments.out / "map-offsets.png", dpi=120)
 
 
 if __name__ == "__main__":

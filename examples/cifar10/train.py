@@ -12,9 +12,8 @@ command resumes it; another configuration gets a folder of its own. At the end
 all its rows are written to `<folder>.csv`, and the configuration to
 `<folder>.json`, for `report.py`. With `--margin` an arm gets no more seeds once
 it is decided. With `--together` one program trains several runs at once, which
-uses an accelerator better. `--cell` takes the options of a cell of the map (see
-`cells.py`), and names the folder after it. `--smoke` briefly trains every
-network on made-up images.
+uses an accelerator better. `--smoke` briefly trains every network on made-up
+images.
 """
 
 import argparse
@@ -34,7 +33,6 @@ from keras_parewire.studies.environment import find_device
 
 from cifar10 import data
 from cifar10.arms import STABILIZED_CANDIDATES, make_arms
-from cifar10.cells import CELLS, cell_options
 from cifar10.models import RECIPES
 from cifar10.trainer import ORDER_SEED, PADDING, SCHEDULES, Trainer, schedule
 from keras_parewire.studies import Study
@@ -72,12 +70,6 @@ def parse_arguments():
         description=__doc__.splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--model", choices=RECIPES, metavar="NAME")
-    parser.add_argument(
-        "--cell",
-        choices=CELLS,
-        metavar="NAME",
-        help="of the map; its options are the defaults of all others",
-    )
     parser.add_argument("--base", help="initializer (default: the model's)")
     parser.add_argument(
         "--arms",
@@ -120,9 +112,6 @@ def parse_arguments():
     parser.add_argument("--out", type=Path, default=output_folder("cifar10"))
     parser.add_argument("--smoke", action="store_true")
     parser.set_defaults(network={})
-    cell, _ = parser.parse_known_args()
-    if cell.cell:
-        parser.set_defaults(**cell_options(cell.cell))
     arguments = parser.parse_args()
     for arm in arguments.arms:
         if arm not in known:
@@ -168,9 +157,6 @@ def make_config(options, images):
     if options.schedule == "warmup":
         config["warmup_epochs"] = recipe.warmup_epochs
         config["long_epochs"] = recipe.long_epochs
-    if options.cell:
-        config["cell"] = options.cell
-        config["network"] = options.network
     if options.together:
         config["together"] = options.together
     return config
@@ -215,7 +201,7 @@ def make_study(options, images, arms):
         lambda: recipe.build(config["base"], **options.network),
         trainer,
         arms={arm: known[arm] for arm in arms},
-        path=options.out / f"cifar10-{options.cell or options.model}-{digest}",
+        path=options.out / f"cifar10-{options.model}-{digest}",
         together=options.together,
         metric="test_accuracy",
         config=config,

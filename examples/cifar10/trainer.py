@@ -9,15 +9,12 @@ from keras import ops
 
 from cifar10.arms import strength_moments
 from cifar10.data import DEVIATION, MEAN
-from cifar10.offsets import measure_offsets, pre_activations
 
 SIZE = 32
 PADDING = 4
 SCHEDULES = ("constant", "cosine", "onecycle", "warmup")
 # What is measured in each epoch, by the names of `fit`.
 CURVES = ("loss", "accuracy", "val_accuracy")
-# Validation images on which the offsets are measured.
-PROBED = 256
 # The order of the images, the augmentation and the dropout have one seed for
 # all runs, so that only the weights differ, except with `--vary-order`.
 ORDER_SEED = 0
@@ -160,13 +157,12 @@ class Trainer:
 
         Returns:
             A dict of numbers: the curves as one number for each epoch, the test
-            accuracy, and the moments of the strengths and the offsets before
-            training.
+            accuracy, and the moments of the strengths before training.
         """
         if self.model is None or self.model.network is not network:
             self._compile(network)
         order_seed = seed if self.vary_order else ORDER_SEED
-        measured = self._measure(network, order_seed)
+        variance, kurtosis = strength_moments(network)
         order = epoch_orders(
             self.data.train,
             self.epochs,
@@ -212,13 +208,13 @@ class Trainer:
                 for epoch, value in enumerate(history[curve], 1)
             },
             "test_accuracy": result["accuracy"],
-            **measured,
+            "strength_variance": variance,
+            "strength_kurtosis": kurtosis,
         }
 
     def _compile(self, network):
         self.model = OnDevice(network, self.data.images)
         self.model(self.data.test[:1])
-        self.probe = pre_activations(network)
         self.model.compile(
             self.optimizer(self.steps),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -237,20 +233,6 @@ class Trainer:
             )
             if variable is not self.model.pixels
         ]
-
-    def _measure(self, network, order_seed):
-        """Returns the moments of the strengths and the offsets."""
-        variance, kurtosis = strength_moments(network)
-        self._restore(order_seed)
-        numbers = ops.convert_to_tensor(self.data.validation[:PROBED])
-        images = self.model.read(numbers)
-        # As in the first step, where batches are normalized by themselves.
-        offsets = measure_offsets(self.probe(images, training=True))
-        return {
-            "strength_variance": variance,
-            "strength_kurtosis": kurtosis,
-            **offsets,
-        }
 
     def _restore(self, order_seed):
         """Resets everything but the trainable weights."""

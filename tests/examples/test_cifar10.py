@@ -8,12 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cifar10.arms
-import cifar10.cells
 import cifar10.data
 import cifar10.layers
-import cifar10.map_report
 import cifar10.models
-import cifar10.offsets
 import cifar10.report
 import cifar10.rows
 import cifar10.summary
@@ -38,7 +35,6 @@ ARMS = cifar10.arms.make_arms(candidates=6)
 def make_options(folder, **changes):
     options = {
         "model": "mlp",
-        "cell": None,
         "network": {},
         "base": None,
         "optimizer": "adamw",
@@ -231,48 +227,6 @@ def test_positive_inputs_of_the_mlp():
     )
 
 
-# Offsets.
-
-
-def test_offsets_by_hand():
-    # Two neurons, of means 1 and 5, over two images of two positions.
-    values = np.array([[[0.0, 5.0], [2.0, 5.0]], [[0.0, 3.0], [2.0, 7.0]]])
-    found = cifar10.offsets.measure_offsets([values, values])
-    assert found == {
-        "offset_1": 4.0,
-        "offset_2": 4.0,
-        "relative_offset_1": pytest.approx(8 / 3),
-        "relative_offset_2": pytest.approx(8 / 3),
-    }
-
-
-def test_offsets_are_of_what_activations_get():
-    x = np.random.default_rng(0).random((64, 6), np.float32)
-    inputs = keras.Input((6,))
-    hidden = keras.layers.Dense(5, use_bias=False)
-    logits = keras.layers.Dense(4, use_bias=False)
-    for normalized in (False, True):
-        y = hidden(inputs)
-        if normalized:
-            y = keras.layers.BatchNormalization(epsilon=1e-6)(y)
-        y = keras.layers.Activation("relu")(y)
-        network = keras.Model(inputs, logits(y))
-        probe = cifar10.offsets.pre_activations(network)
-        found = cifar10.offsets.measure_offsets(probe(x, training=True))
-        first = x @ ops.convert_to_numpy(hidden.kernel)
-        if normalized:
-            first = (first - first.mean(axis=0)) / first.std(axis=0)
-        second = np.maximum(first, 0) @ ops.convert_to_numpy(logits.kernel)
-        for number, values in enumerate((first, second), 1):
-            offset = values.mean(axis=0).var()
-            np.testing.assert_allclose(
-                [found[f"offset_{number}"], found[f"relative_offset_{number}"]],
-                [offset, offset / values.var(axis=0).mean()],
-                rtol=1e-3,
-                atol=1e-6,
-            )
-
-
 # Data and training.
 
 
@@ -399,8 +353,6 @@ def test_runs_start_anew_and_their_order_varies_only_if_asked_for():
         "test_accuracy",
         "strength_variance",
         "strength_kurtosis",
-        "offset_1",
-        "relative_offset_1",
     ]
 
 
@@ -627,7 +579,6 @@ def test_rows_are_in_a_folder_and_in_one_file(trained):
             "test_accuracy",
             "strength_variance",
             "strength_kurtosis",
-            "offset_1",
         ]
 
 
@@ -666,23 +617,6 @@ def test_another_configuration_gets_another_folder(tmp_path, change):
     assert not study.path.exists()
 
 
-@pytest.mark.parametrize("cell", ["he_normal-sgd", "mlp-positive"])
-def test_a_cell_is_trained(tmp_path, cell):
-    changes = {**cifar10.cells.cell_options(cell), "epochs": 1}
-    study = make_study(tmp_path, **{**changes, "arms": ["base"], "cell": cell})
-    assert study.path.name.startswith(f"cifar10-{cell}-")
-    study.run([0], verbose=0)
-    [row] = study.rows()
-    assert row["error"] is None
-    # Its offsets, also where all inputs are positive.
-    assert row["relative_offset_1"] > (1 if cell == "mlp-positive" else 0)
-    plain = make_study(
-        tmp_path, model=changes["model"], base="he_normal", epochs=1
-    )
-    plain.run([0], verbose=0)
-    assert row["epoch_1_loss"] != plain.rows()[0]["epoch_1_loss"]
-
-
 @pytest.mark.backend("jax")
 @pytest.mark.parametrize(
     ("model", "network"),
@@ -697,7 +631,7 @@ def test_a_cell_is_trained(tmp_path, cell):
 def test_runs_trained_together_are_those_trained_alone(
     tmp_path, model, network
 ):
-    options = {"model": model, "network": network, "cell": "tiny"}
+    options = {"model": model, "network": network}
     studies = [
         make_study(tmp_path, together=together, **options)
         for together in (None, 3)
@@ -816,23 +750,6 @@ def test_arguments(monkeypatch):
     assert parsed.arms == ["pa", "base"]
     assert parsed.seeds == [0, 1, 2, 7]
     assert parsed.out == EXAMPLES.parent / "output" / "cifar10"
-
-
-@pytest.mark.any_backend
-def test_cells_are_defaults(monkeypatch):
-    for name, options in cifar10.cells.CELLS.items():
-        monkeypatch.setattr(sys, "argv", ["train.py", "--cell", name])
-        _, parsed = cifar10.train.parse_arguments()
-        assert parsed.base == options["base"]
-        assert parsed.epochs == options.get("epochs", 3)
-        network = cifar10.models.RECIPES[parsed.model].build(
-            parsed.base, **parsed.network
-        )
-        assert network.output_shape == (None, 10)
-    arguments = ["train.py", "--cell", name, "--epochs", "7", "--arms", "base"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    _, parsed = cifar10.train.parse_arguments()
-    assert (parsed.epochs, parsed.arms) == (7, ["base"])
 
 
 @pytest.mark.any_backend
@@ -1070,94 +987,3 @@ def test_report_of_few_rows(tmp_path, accuracies, monkeypatch, capsys):
     assert (out / f"{path.stem}-curves.png").stat().st_size > 10_000
     paired = "base" in accuracies and "pa" in accuracies
     assert (out / f"{path.stem}-effects.png").exists() == paired
-
-
-# The map.
-
-
-@pytest.mark.any_backend
-def test_map(tmp_path, monkeypatch, capsys):
-    noise = np.random.default_rng(0).normal(0.5, 0.003, (5, 12))
-    gains = dict.fromkeys(cifar10.cells.ARMS, 0.0) | {"outputs": 0.02}
-    paths = []
-    for cell in ("glorot_uniform", "he_normal"):
-        rows = made_up_rows(
-            {
-                arm: noise[0] + gain + 0.1 * noise[i]
-                for i, (arm, gain) in enumerate(gains.items())
-            }
-        )
-        for row in rows:
-            row["metrics"]["relative_offset_1"] = 0.25
-        # A decided arm has fewer seeds.
-        rows = [r for r in rows if (r["arm"], r["seed"]) != ("outputs", 11)]
-        paths.append(tmp_path / f"cifar10-{cell}-1.csv")
-        write(paths[-1], rows, tmp_path, cell=cell)
-    arguments = ["map_report.py", *map(str, paths), "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", arguments)
-    cifar10.map_report.main()
-    header, _, *lines = capsys.readouterr().out.splitlines()
-    assert "verdict" in header
-    # All other arms are equivalent to the base.
-    assert lines[-2:] == [
-        "",
-        "2 of 15 cells are complete; the criterion takes at least 8.",
-    ]
-    lines = lines[:-2]
-    cells = [[cell.strip() for cell in x.split("|")[1:-1]] for x in lines]
-    # In the order of the plan.
-    assert [cell[0] for cell in cells] == 5 * ["he_normal"] + 5 * [
-        "glorot_uniform"
-    ]
-    by_arm = {cell[1]: cell for cell in cells[:5]}
-    assert list(by_arm) == cifar10.cells.ARMS
-    assert by_arm["outputs"][2] == "11"
-    assert by_arm["outputs"][5] == "higher"
-    assert by_arm["outputs"][4].startswith("+2.0")
-    assert by_arm["inputs"][5] != "higher"
-    assert by_arm["base"][4:] == ["", "", "0.25"]
-    mean = 100 * np.mean(1.1 * noise[0])
-    assert by_arm["base"][3].startswith(f"{mean:.2f} ±")
-    assert (tmp_path / "map.png").exists()
-    assert (tmp_path / "map-offsets.png").exists()
-
-
-@pytest.mark.any_backend
-@pytest.mark.parametrize("seeds, cells", [(60, 8), (60, 7), (59, 8)])
-def test_criterion_of_the_map(seeds, cells):
-    noise = np.random.default_rng(0).normal(0.0, 0.02, (5, seeds))
-    found = {}
-    for i, cell in enumerate([*cifar10.cells.CELLS][:cells]):
-        # The larger the offset that goes, the smaller the gain.
-        gain, offset = -0.001 * i, 0.1 * i
-        found[cell] = {
-            arm: {
-                "test_accuracy": dict(
-                    enumerate(0.5 + noise[j] + gain * (arm == "outputs"))
-                ),
-                "relative_offset_1": {0: 0.5},
-                "relative_offset_2": {0: 1 + offset * (arm != "outputs")},
-            }
-            for j, arm in enumerate(cifar10.cells.ARMS)
-        }
-    text = cifar10.map_report.criterion(found)
-    if seeds == 60 and cells == 8:
-        assert text.startswith("8 of 15") and text.endswith("is -1.00.")
-    else:
-        assert text.endswith("takes at least 8.")
-        assert text.startswith("7 of" if seeds == 60 else "0 of")
-
-
-@pytest.mark.any_backend
-def test_committed_map_is_that_of_the_committed_rows(
-    tmp_path, monkeypatch, capsys
-):
-    results = EXAMPLES / "results" / "map"
-    paths = sorted(map(str, results.glob("*.csv")))
-    assert paths
-    arguments = ["map_report.py", *paths, "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", arguments)
-    cifar10.map_report.main()
-    capsys.readouterr()
-    text = (results / "map.md").read_text()
-    assert (tmp_path / "map.md").read_text() == text

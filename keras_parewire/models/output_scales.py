@@ -1,0 +1,147 @@
+"""The scale of what each kernel of a model gives on a batch, and setting it."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+
+from keras_parewire.models.forward_pass import run_forward
+from keras_parewire.models.kernels import survey_model
+from keras_parewire.models.optimizers import check_no_steps, updates_that_reset
+from keras_parewire.models.scale_table import ScaleReport
+from keras_parewire.models.weights import assign_all
+
+Target: TypeAlias = float | Mapping[str, float] | ScaleReport
+
+
+def output_scales(
+    model: keras.Model | keras.layers.Layer, x: Any
+) -> ScaleReport:
+    """Measures what each kernel of a built model gives on a batch.
+
+    Networks whose kernels have weights of one variance can still start at
+    scales that differ many times over: neighboring pixels are alike, and what
+    comes out of a ReLU is positive, so a filter whose weights add up to little
+    has small outputs. A start that changes this changes how fast a network
+    learns, apart from anything else it does; see `rescale_model`.
+
+    It takes one forward pass in inference mode, and changes nothing. Dense and
+    `EinsumDense` layers, with them attention layers, and all convolutions are
+    measured. Recurrent layers, embeddings, quantized kernels and layers of
+    other libraries are skipped, and so are layers that a compiled function or
+    a loop of the backend calls. Masked positions count like others. A batch
+    normalization uses the statistics that it holds: before training these are 0
+    and 1, and it normalizes nothing.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
+    >>> images = keras.random.uniform((100, 64), seed=0)
+    >>> for row in output_scales(model, images):
+    ...     print(row.path.split("/")[-1], row.rms is None, row.skipped)
+    kernel False None
+    bias True bias
+
+    Args:
+        model: Built Keras model or layer.
+        x: A batch of inputs as the model takes it: a tensor or array, or a list
+            or dict of several.
+
+    Returns:
+        A `ScaleReport`.
+
+    Raises:
+        ValueError: If the model has not been built or has no values. What the
+            model raises if the batch does not fit is passed on.
+        TypeError: If `model` is not a Keras model or layer.
+    """
+    return run_forward(survey_model(model), x)[0]
+
+
+def rescale_model(
+    model: keras.Model | keras.layers.Layer, x: Any, to: Target = 1.0
+) -> ScaleReport:
+    """Rescales each kernel so that its outputs on a batch have a given scale.
+
+    It multiplies each kernel in place by one positive factor, layer by layer in
+    one forward pass in inference mode, each on what the rescaled layers before
+    it give. What `output_scales` skips stays as it is. If an error is raised,
+    nothing changes.
+
+    With the scales of another start, it takes the difference between two starts
+    apart. Here, all that is left between `model` and a rewired one is the
+    wiring:
+
+    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
+    >>> rewired = keras.models.clone_model(model)
+    >>> rewired.set_weights(model.get_weights())
+    >>> report = rewire_model(rewired, seed=0)
+    >>> images = keras.random.uniform((100, 64), seed=0)
+    >>> report = rescale_model(model, images, output_scales(rewired, images))
+
+    After `reinitialize(model, kernel_initializer="orthogonal")`, the default
+    `to=1.0` is LSUV (Mishkin and Matas, 2016), but for two differences: it
+    sets the mean square of the outputs, where LSUV sets their variance, and
+    it looks at them without their biases.
+
+    Args:
+        model: Built Keras model or layer that has not been trained.
+        x: A batch of inputs as the model takes it: a tensor or array, or a list
+            or dict of several.
+        to: The root mean square that a kernel's outputs get: a positive number
+            for all kernels, a dict of numbers by path, which leaves all others
+            as they are, or a `ScaleReport`. Defaults to 1. A kernel whose layer
+            is called several times is rescaled at its first call.
+
+    Returns:
+        A `ScaleReport` of the rescaled model, with the factors.
+
+    Raises:
+        ValueError: If a target is not a positive number or its path is not that
+            of a kernel that is measured, a kernel's outputs are all 0, NaN or
+            infinite, or the model has not been built, has no values or has
+            been trained by one of its optimizers. What the model raises if
+            the batch does not fit is passed on.
+        TypeError: If an argument is of the wrong type.
+
+    Reference:
+
+    - [Mishkin and Matas, 2016](https://arxiv.org/abs/1511.06422)
+    """
+    targets = _targets(to)
+    survey = survey_model(model)
+    check_no_steps(survey)
+    report, updates = run_forward(survey, x, targets)
+    measured = [row.path for row in report if row.skipped is None]
+    if isinstance(targets, dict) and not targets.keys() <= set(measured):
+        raise ValueError(
+            "`to` must name kernels that `output_scales` measures, which are "
+            f"{measured}. Received: {sorted(targets.keys() - set(measured))}"
+        )
+    assign_all(itertools.chain(updates, updates_that_reset(survey)))
+    return report
+
+
+def _targets(to: Any) -> float | dict[str, float]:
+    if isinstance(to, ScaleReport):
+        to = {row.path: row.rms for row in to if row.skipped is None}
+    if isinstance(to, Mapping):
+        return {path: _positive(to[path], f"to[{path!r}]") for path in to}
+    return _positive(to, "to")
+
+
+def _positive(rms: Any, name: str) -> float:
+    if isinstance(rms, bool) or not isinstance(rms, int | float | np.number):
+        raise TypeError(
+            "`to` must be a number, a dict of numbers by path, or what "
+            f"`output_scales` returns. Received: {name}={rms!r}"
+        )
+    if not 0 < rms < math.inf:
+        raise ValueError(
+            "A root mean square in `to` must be positive and finite. "
+            f"Received: {name}={rms!r}"
+        )
+    return float(rms)

@@ -1,0 +1,94 @@
+"""The scales of the outputs of a model's kernels, as a table."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from keras_parewire.models.strength_table import aligned
+
+
+@dataclass(frozen=True)
+class ScaleRow:
+    """One weight of a model, see `ScaleReport`."""
+
+    path: str
+    rms: float | None = None
+    constant_share: float | None = None
+    factor: float | None = None
+    skipped: str | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class ScaleReport:
+    """The scale of each kernel's outputs on a batch; prints as a table.
+
+    Iterating over it, or indexing it, gives one row for each weight of the
+    model: first the kernels in the order in which their layers are called, then
+    the weights that are skipped. The outputs of a kernel are the sums of its
+    neurons, before a bias is added and an activation function applied.
+
+    - `path`: the weight's path in the model;
+    - `rms`: the root mean square of the kernel's outputs over samples,
+        positions and neurons, and over all calls of its layer; or None;
+    - `constant_share`: the share of the mean square that is alike for all
+        samples and positions, from 0 to 1: the mean square of the neurons' mean
+        outputs, divided by that of all outputs; or None;
+    - `factor`: what `rescale_model` has multiplied the kernel by, or None;
+    - `skipped`: why the weight was left alone, or None.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])
+    >>> report = output_scales(model, keras.random.normal((500, 64), seed=0))
+    >>> 0.5 < report[0].rms < 2  # `glorot_uniform` starts near 1.
+    True
+    >>> report[0].constant_share < 0.1
+    True
+    >>> report[1].skipped
+    'bias'
+
+    Attributes:
+        rows: The rows, as a tuple.
+    """
+
+    rows: tuple[ScaleRow, ...]
+
+    def __iter__(self) -> Iterator[ScaleRow]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> ScaleRow:
+        return self.rows[index]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as a dict of plain values that JSON can hold."""
+        return {"rows": [asdict(row) for row in self.rows]}
+
+    def __repr__(self) -> str:
+        done = [row for row in self.rows if row.skipped is None]
+        table = [_HEADER, *map(_cells, done)]
+        if not any(row.factor for row in done):
+            table = [cells[:-1] for cells in table]
+        lines = aligned(table)
+        lines.append(f"{len(done)} kernels; rms: root mean square of outputs")
+        reasons = Counter(row.skipped for row in self.rows if row.skipped)
+        if reasons:
+            skipped = ", ".join(f"{n} {why}" for why, n in reasons.items())
+            lines.append(f"skipped: {skipped}")
+        return "\n".join(lines)
+
+
+_HEADER: tuple[str, ...] = ("kernel", "", "rms", "constant share", "factor")
+
+
+def _cells(row: ScaleRow) -> tuple[str, ...]:
+    return (
+        row.path,
+        "",
+        f"{row.rms:.3g}",
+        f"{row.constant_share:.3f}",
+        "" if row.factor is None else f"{row.factor:.3g}",
+    )
