@@ -28,12 +28,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from command_line import output_folder
 from keras import ops
-from keras_parewire.studies.environment import find_device
 from process_memory import Peak
 from reference import published
 
 from keras_parewire import StrengthStabilized, rewire, rewire_model
 from keras_parewire.rewiring.threads import THREADS_VARIABLE, thread_count
+from keras_parewire.studies.identity import find_device
 
 BACKEND = keras.backend.backend()
 

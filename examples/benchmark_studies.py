@@ -1,20 +1,21 @@
-"""Measures what studies cost besides training.
+"""Measures what the runs of a study cost besides training.
 
-    python examples/benchmark_studies.py rows
-    KERAS_BACKEND=jax python examples/benchmark_studies.py ray
+    KERAS_BACKEND=jax python examples/benchmark_studies.py
 
-`rows` makes 10,000 runs that train nothing, and shows whether their number
-matters. `ray` makes runs of about a second with two workers on Ray, and with
-two processes that share a folder, in turns, and compares their rows per second
-once all are warm. Both add what they find to `benchmark-studies.json` in the
-folder of `--out`. The ratios in it are of one call each.
+Compares the processor time of `Study.run`, with a training that returns at
+once, with that of the loop that you would write yourself. Then measures runs
+that train briefly, each with a new model or all with one model whose weights
+are drawn anew: their processor time, and how far memory grows. On JAX, new
+models are also measured with its compilation cache. Each is measured in a
+process of its own; the first runs are left out. Adds what it finds to
+`benchmark-studies.json` in the folder of `--out`.
 """
 
 import argparse
+import functools
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,187 +28,173 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 from command_line import output_folder
+from keras import layers
+from process_memory import resident
 
-from keras_parewire import rewire_model
+from keras_parewire import reinitialize, rewire_model
 from keras_parewire.studies import Study
 
 ARMS = {"plain": None, "pa": rewire_model}
-X = np.random.default_rng(0).normal(size=(2048, 64)).astype("float32")
-# The first run of each worker compiles, and the last ones of a worker may have
-# the machine for themselves.
-MARGIN = 4
+BACKEND = keras.backend.backend()
+BLOCK = 10
 
 
-class TimedStudy(Study):
-    """A study that notes the times of its rows."""
-
-    def _record(self, *row):
-        start = time.perf_counter()
-        written = super()._record(*row)
-        end = time.perf_counter()
-        self.__dict__.setdefault("written", []).append(
-            {"at": end, "took": end - start, "processor": time.process_time()}
-        )
-        return written
+def ten_layers():
+    """Returns a model for the comparison with the loop."""
+    hidden = [layers.Dense(64, activation="relu") for _ in range(10)]
+    return keras.Sequential([keras.Input((64,)), *hidden])
 
 
-def make_small_model():
-    """Returns a model that is quickly drawn."""
-    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
-
-
-def train_nothing(model, seed):
-    """Returns a number at once."""
-    return {"loss": float(seed)}
-
-
-def make_model():
-    """Returns a compiled model."""
-    dense = [keras.layers.Dense(256, activation="relu") for _ in range(3)]
-    model = keras.Sequential([keras.Input((64,)), *dense])
-    model.compile("adam", "mse")
+def mlp():
+    """Returns a compiled model of four layers."""
+    hidden = [layers.Dense(64, activation="relu") for _ in range(3)]
+    output = layers.Dense(10, activation="softmax")
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten()])
+    for layer in (*hidden, output):
+        model.add(layer)
+    model.compile("adam", "sparse_categorical_crossentropy")
     return model
 
 
+def convolutions():
+    """Returns a compiled model of six convolutions with normalization."""
+    model = keras.Sequential([keras.Input((8, 8, 1))])
+    for _ in range(6):
+        model.add(layers.Conv2D(16, 3, padding="same", use_bias=False))
+        model.add(layers.BatchNormalization())
+        model.add(layers.ReLU())
+    model.add(layers.GlobalAveragePooling2D())
+    model.add(layers.Dense(10, activation="softmax"))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+MODELS = {"mlp": mlp, "convolutions": convolutions}
+
+
 def train(model, seed):
-    """Trains for about a second; returns the loss."""
-    targets = np.zeros((len(X), 256), "float32")
-    history = model.fit(X, targets, epochs=10, verbose=0).history
-    return {"loss": history["loss"][-1]}
+    """Trains for 16 steps; returns the loss."""
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(512, 8, 8, 1)).astype("float32")
+    y = generator.integers(10, size=512)
+    return {"loss": model.fit(x, y, verbose=0).history["loss"][0]}
 
 
-def measure_rows(folder, options):
-    """Measures runs without training, part by part."""
-    arguments = make_small_model, train_nothing
-    study = TimedStudy(*arguments, arms=ARMS, path=folder)
-    study.run(range(options.rows // len(ARMS)))
-    # The first row also waits for the model to be built.
-    start, *written = study.written
-    start, parts = start["at"], []
-    size = options.rows // 10
-    for first in range(0, len(written), size):
-        part = written[first : first + size]
-        parts.append(
-            {
-                "rows": first + 1 + len(part),
-                "ms per row": 1000 * (part[-1]["at"] - start) / len(part),
-                "ms to write a row": 1000
-                * statistics.median(row["took"] for row in part),
-            }
-        )
-        start = part[-1]["at"]
-        print(parts[-1], flush=True)
-    again = Study(*arguments, arms=ARMS, path=folder)
-    seconds = {}
-    for name, function in (
-        ("find that nothing is missing", lambda: again.run(range(5))),
-        ("read all rows", again.rows),
-        ("report", again.report),
-    ):
-        start = time.perf_counter()
-        function()
-        seconds[name] = time.perf_counter() - start
+def loop(seeds):
+    """Makes the runs of a study as you would without one."""
+    for seed in seeds:
+        for arm in ARMS.values():
+            keras.utils.set_random_seed(seed)
+            model = ten_layers()
+            if arm is not None:
+                arm(model, seed=seed)
+            keras.utils.set_random_seed(seed + 1)
+            # Training would come here.
+
+
+def measure_loop(folder, seeds):
+    """Compares a study with a loop, in turns."""
+    study = Study(
+        ten_layers, lambda model, seed: {"loss": seed}, arms=ARMS, path=folder
+    )
+    run = functools.partial(study.run, verbose=0)
+    ways = {"study": run, "loop": loop}
+    seconds = dict.fromkeys(ways, 0.0)
+    for first in range(0, seeds + BLOCK, BLOCK):
+        for way, function in ways.items():
+            start = time.process_time()
+            function(range(first, first + BLOCK))
+            if first:
+                seconds[way] += time.process_time() - start
+    runs = seeds * len(ARMS)
+    found = {way: 1000 * x / runs for way, x in seconds.items()}
     return {
-        "parts": parts,
-        **{
-            f"last / first part, {name}": parts[-1][name] / parts[0][name]
-            for name in ("ms per row", "ms to write a row")
-        },
-        "seconds": seconds,
+        **{f"{way}, processor ms a run": x for way, x in found.items()},
+        "study / loop": found["study"] / found["loop"],
     }
 
 
-def rate(path):
-    """Returns the rows per second once both workers are warm."""
-    times = sorted(row.stat().st_mtime for row in path.glob("runs/*.json"))
-    times = times[MARGIN:-MARGIN]
-    return (len(times) - 1) / (times[-1] - times[0])
+def measure_runs(folder, seeds, model, way):
+    """Measures the runs of one model, which is new for each or kept."""
+    build = MODELS[model]
+
+    def make_kept():
+        model = kept()
+        reinitialize(model)
+        return model
+
+    kept = functools.cache(build)
+    study = Study(
+        make_kept if way == "kept" else build, train, arms=ARMS, path=folder
+    )
+    study.run([0], verbose=0)
+    memory, start = resident(), time.process_time()
+    study.run(range(1, seeds + 1), verbose=0)
+    seconds, runs = time.process_time() - start, seeds * len(ARMS)
+    found = {"processor s a run": seconds / runs}
+    if memory:
+        found["MiB a run"] = (resident() - memory) / runs / 2**20
+    return found
 
 
-def run_processes(path, seeds):
-    """Runs two independent processes; returns their rows per second."""
-    count = ["--seeds", str(len(seeds))]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, "shard", path, str(part), *count]
-        )
-        for part in range(2)
-    ]
-    if any(process.wait() for process in processes):
-        raise RuntimeError("A process has failed.")
-    return {"processes, rows per s": rate(path)}
+def measure_here(arguments):
+    """Makes one measurement in this process, and prints it."""
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.part == ["loop"]:
+            found = measure_loop(folder, BLOCK * arguments.blocks)
+        else:
+            found = measure_runs(folder, arguments.seeds, *arguments.part)
+    print(json.dumps({name: float(f"{x:.3g}") for name, x in found.items()}))
 
 
-def run_ray(path, seeds):
-    """Runs two workers on Ray; returns their rows per second."""
-    study = TimedStudy(make_model, train, arms=ARMS, path=path)
-    study.run(seeds, ray="local", resources={"num_cpus": 1}, verbose=0)
-    first, last = study.written[MARGIN], study.written[-MARGIN - 1]
-    rows = len(study.written) - 2 * MARGIN - 1
-    spent = last["processor"] - first["processor"]
-    return {
-        "Ray, rows per s": rate(path),
-        "Ray, driver's processor ms per row": 1000 * spent / rows,
-        "Ray, ms to write a row": 1000
-        * statistics.median(row["took"] for row in study.written),
-    }
-
-
-def measure_ray(folder, options):
-    """Compares Ray with independent processes, in turns."""
-    repeats = []
-    for repeat in range(options.repeats):
-        found = {}
-        for function in (run_processes, run_ray):
-            path = folder / f"{function.__name__}-{repeat}"
-            found |= function(path, range(options.seeds))
-        found["Ray / processes"] = (
-            found["Ray, rows per s"] / found["processes, rows per s"]
-        )
-        print(found, flush=True)
-        repeats.append(found)
-    medians = {
-        name: statistics.median(found[name] for found in repeats)
-        for name in repeats[0]
-    }
-    return {"repeats": repeats, "medians": medians}
+def measure(part, cache=None):
+    """Makes one measurement in a process of its own."""
+    environment = dict(os.environ)
+    if cache:
+        environment["JAX_COMPILATION_CACHE_DIR"] = cache
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    command = [sys.executable, __file__, *sys.argv[1:], "--part", *part]
+    output = subprocess.run(
+        command, check=True, env=environment, stdout=subprocess.PIPE, text=True
+    ).stdout
+    found = json.loads(output.splitlines()[-1])
+    print(*part, "with the cache" if cache else "", found, flush=True)
+    return found
 
 
 def main():
     """Runs the measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["rows", "ray", "shard"])
-    parser.add_argument("shard", nargs="*", help=argparse.SUPPRESS)
-    parser.add_argument("--rows", type=int, default=10_000)
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="for runs that train (default: 3)"
+    )
+    parser.add_argument(
+        "--blocks", type=int, default=4, help="of 10 seeds (default: 4)"
+    )
     parser.add_argument("--out", type=Path, default=output_folder("studies"))
-    options = parser.parse_args()
-    if options.what == "shard":
-        path, part = options.shard
-        study = Study(make_model, train, arms=ARMS, path=path)
-        shard = int(part), 2
-        return study.run(range(options.seeds), shard=shard, verbose=0)
-    measure = {"rows": measure_rows, "ray": measure_ray}[options.what]
-    with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), options)
-    backend = keras.backend.backend()
-    packages = ["keras_parewire", "keras", backend]
-    packages += ["ray"] if options.what == "ray" else []
+    parser.add_argument("--part", nargs="+", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.part:
+        return measure_here(arguments)
+    found = {"loop": measure(["loop"])}
+    for model in MODELS:
+        for way in ("new", "kept"):
+            found[f"{model}, {way}"] = measure([model, way])
+        if BACKEND == "jax":
+            with tempfile.TemporaryDirectory() as cache:
+                name = f"{model}, new, with the compilation cache"
+                found[name] = measure([model, "new"], cache)
     result = {
-        "command": " ".join(
-            ["python", "examples/benchmark_studies.py", *sys.argv[1:]]
-        ),
-        "backend": backend,
+        "command": f"KERAS_BACKEND={BACKEND} python examples/benchmark_studies"
+        f".py --seeds {arguments.seeds} --blocks {arguments.blocks}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {name: version(name) for name in packages},
+        "versions": {name: version(name) for name in ("keras", BACKEND)},
         **found,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / "benchmark-studies.json"
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / "benchmark-studies.json"
     known = json.loads(path.read_text()) if path.exists() else {}
-    known[options.what] = result
-    path.write_text(json.dumps(known, indent=2) + "\n")
+    path.write_text(json.dumps({**known, BACKEND: result}, indent=2) + "\n")
     print(f"Wrote {path}")
 
 

@@ -12,13 +12,18 @@ class Peak:
     """Measures how far memory rises above what is in use now."""
 
     def __init__(self):
-        self._before = _bytes("VmRSS")
+        self._before = resident()
 
     def above(self):
         """Returns the rise in bytes, or None on systems other than Linux."""
         if self._before is None:
             return None
         return _bytes("VmHWM") - self._before
+
+
+def resident():
+    """Returns the memory in use in bytes, or None as above."""
+    return _bytes("VmRSS")
 
 
 def _bytes(field):

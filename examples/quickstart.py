@@ -4,8 +4,8 @@
 
 For each seed, both networks start from the same draw of the base and see the
 same data in the same order; only the positions of the weights differ. Prints
-and plots the strength variances and accuracies, saves a rewired model, and
-loads it in a new process. Takes under a minute on two cores on any backend.
+and plots the strength variances and accuracies, saves a rewired model, loads it
+in a new process, and says what was seen. Takes 20 to 90 seconds on two cores.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from keras_parewire import PARewired, strength_variance, strengths
+from keras_parewire.studies import compare
 
 BASE = "orthogonal"
 ARMS = {"plain": lambda: BASE, "rewired": lambda: PARewired(BASE)}
@@ -157,6 +158,31 @@ def draw(dense_kernels, accuracies, path):
     figure.savefig(path, dpi=120)
 
 
+def conclusion(seeds, variances, accuracies):
+    """Returns what the tables show, and what they do not."""
+    factors = [
+        variances["plain"][name] / variances["rewired"][name]
+        for name in variances["plain"]
+    ]
+    last = {
+        arm: {"accuracy": dict(zip(seeds, 100 * curves[:, -1], strict=True))}
+        for arm, curves in accuracies.items()
+    }
+    [found] = compare(last)
+    verdict = f"By {found.n} seeds, it is {found.verdict}."
+    if found.verdict == "undecided":
+        verdict = (
+            f"The {found.n} seeds do not tell whether that is more than chance;"
+            " own_model.py trains as many as it takes."
+        )
+    return (
+        f"Rewiring lowered the strength variances {min(factors):.0f} to "
+        f"{max(factors):.0f} times. After the last epoch, the test accuracy of "
+        f"the rewired networks differs by {found.difference:+.2f} points from "
+        f"that of the plain ones. {verdict}"
+    )
+
+
 def save(model, images, folder):
     """Saves a model and its predictions."""
     model.save(folder / "model.keras")
@@ -223,6 +249,7 @@ def main():
     subprocess.run(
         [sys.executable, __file__, "--load", arguments.out], check=True
     )
+    print(f"\n{conclusion(arguments.seeds, variances, accuracies)}")
 
 
 if __name__ == "__main__":

@@ -11,16 +11,14 @@ looks less often, in seconds.
 
 import argparse
 import csv
-import functools
-import tempfile
 from pathlib import Path
 
-import keras
 import matplotlib.pyplot as plt
 import numpy as np
 from command_line import output_folder
+from planned import compare_planned
 
-from keras_parewire.studies import Study, compare
+from keras_parewire.studies import compare
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = 100
@@ -48,7 +46,9 @@ ROWS = {
 LEAST_SEEDS = 8
 
 
-def first_look(numbers, looks, verdicts, judged=slice(None), **options):
+def first_look(
+    numbers, looks, verdicts, judged=slice(None), test=compare, **options
+):
     """Returns the number of seeds at which an arm first has a verdict.
 
     Args:
@@ -56,7 +56,8 @@ def first_look(numbers, looks, verdicts, judged=slice(None), **options):
         looks: The numbers of seeds at which one looks.
         verdicts: The verdicts to look for.
         judged: The arms to look at. Defaults to all.
-        **options: As `compare` takes them.
+        test: What compares them. Defaults to `compare`, as a study does.
+        **options: As `test` takes them.
 
     Returns:
         One of `looks`, or infinity if there is no such verdict.
@@ -67,7 +68,7 @@ def first_look(numbers, looks, verdicts, judged=slice(None), **options):
             str(arm): {"x": {seed: row[seed] for seed in range(n)}}
             for arm, row in enumerate(rows)
         }
-        found = compare(values, **options)[judged]
+        found = test(values, **options)[judged]
         if any(item.verdict in verdicts for item in found):
             return n
     return np.inf
@@ -98,7 +99,8 @@ def first_looks(count, arms, effect, *arguments, kind=None, **options):
 def false_claims(count, every):
     """Tabulates how many studies of equal arms claim a difference."""
     rows = [["metric of each arm", "looks", *map(_arms, ARMS)]]
-    once = {"once, at 20": {}, "once, at 20, `planned=True`": {"planned": True}}
+    planned = {"test": compare_planned}
+    once = {"once, at 20": {}, "once, at 20, the planned test": planned}
     for kind in KINDS:
         at_every = (f"every seed to {SEEDS}", every, {})
         at_once = [(name, [20], options) for name, options in once.items()]
@@ -129,7 +131,7 @@ def coverage(count):
                 numbers = draw(generator, (2, n))
                 plain, arm = (dict(enumerate(map(float, x))) for x in numbers)
                 values = {"plain": {"x": plain}, "arm": {"x": arm}}
-                [item] = compare(values, planned=True)
+                [item] = compare_planned(values)
                 held += item.interval[0] <= 0 <= item.interval[1]
             cells.append(f"{100 * held / count:.1f} %")
         rows.append([kind, *cells])
@@ -162,7 +164,7 @@ def seeds_to_verdict(count, every):
 
 
 def run_until_decided(numbers, margin=None):
-    """Runs a `Study` whose training looks up its numbers.
+    """Makes the runs that `Study.run` makes with `until_decided`.
 
     Args:
         numbers: Dict by arm of dicts by seed; the reference is the first.
@@ -171,23 +173,15 @@ def run_until_decided(numbers, margin=None):
     Returns:
         The comparisons, by arm, and the number of runs.
     """
-    current = []
-
-    def remember(model, seed, arm):
-        current[:] = [arm]
-
-    def train(model, seed):
-        return {"x": numbers[current[0]][seed]}
-
-    def make_model():
-        return keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-
-    arms = {arm: functools.partial(remember, arm=arm) for arm in numbers}
-    seeds = sorted(set.intersection(*map(set, numbers.values())))
-    with tempfile.TemporaryDirectory() as folder:
-        study = Study(make_model, train, arms=arms, path=folder)
-        study.run(seeds, until_decided=True, margin=margin, verbose=0)
-        return study.compare(margin=margin), len(study.rows())
+    values = {arm: {"x": {}} for arm in numbers}
+    reference, *_ = numbers
+    for seed in sorted(set.intersection(*map(set, numbers.values()))):
+        found = compare(values, margin=margin)
+        undecided = [x.arm for x in found if x.verdict == "undecided"]
+        for arm in [reference, *undecided] if undecided else []:
+            values[arm]["x"][seed] = numbers[arm][seed]
+    made = sum(len(by_metric["x"]) for by_metric in values.values())
+    return compare(values, margin=margin), made
 
 
 def simulated_runs(count):
@@ -274,7 +268,7 @@ def draw_figure(count, every, path):
     """Draws how many studies of two equal arms have claimed so far."""
     figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
     for label, options in (
-        ("planned test, looked at again and again", {"planned": True}),
+        ("planned test, looked at again and again", {"test": compare_planned}),
         ("report(), looked at again and again", {}),
     ):
         looks = first_looks(

@@ -7,14 +7,11 @@ import numpy as np
 
 from keras_parewire import (
     Sinusoidal,
-    StrengthStabilized,
     reinitialize,
     rewire_model,
     strength_variance,
     strengths,
 )
-
-STABILIZED_CANDIDATES = 100
 
 
 def make_arms(candidates):
@@ -31,14 +28,10 @@ def make_arms(candidates):
         "shuffled": functools.partial(rewire_model, exponent=0.0),
         "greedy": functools.partial(rewire_model, exponent=float("inf")),
         "centered": center_kernels,
-        "outputs": functools.partial(center_kernels, sides=("outputs",)),
-        "inputs": functools.partial(center_kernels, sides=("inputs",)),
         "pa_centered": functools.partial(in_turn, rewire, center_kernels),
         "pa_first": functools.partial(rewire, which="first"),
         "pa_last": functools.partial(rewire, which="last"),
         "pa_others": functools.partial(rewire, which="others"),
-        "stabilized": stabilize,
-        "pa_stabilized": functools.partial(in_turn, stabilize, rewire),
         "sinusoidal": assign_sinusoidal,
         "pa_sinusoidal": functools.partial(in_turn, assign_sinusoidal, rewire),
         "lowest": functools.partial(ranked, sign=1),
@@ -64,41 +57,24 @@ def rewire(network, seed, which="all"):
     rewire_model(network, layers=layers, seed=seed, verbose=0)
 
 
-def center_kernels(network, seed, sides=("outputs", "inputs")):
+def center_kernels(network, seed):
     """Centers every kernel, see `center`."""
     for layer in kernel_layers(network):
-        layer.kernel.assign(center(layer.kernel, sides))
+        layer.kernel.assign(center(layer.kernel))
 
 
-def center(kernel, sides=("outputs", "inputs")):
+def center(kernel):
     """Subtracts row and column means, and restores the standard deviation.
 
-    The strengths of these sides are then 0, up to rounding, and little else
-    changes: with `n` inputs and `m` outputs, the means account for a share of
-    about `1 / n` (outputs) and `1 / m` (inputs) of the kernel's variance.
+    All strengths are then 0, up to rounding, and little else changes: with `n`
+    inputs and `m` outputs, the means account for a share of about
+    `1 / n + 1 / m` of the kernel's variance.
     """
     kernel = keras.ops.convert_to_numpy(kernel).astype("float64")
     matrix = kernel.reshape(-1, kernel.shape[-1])
-    centered = matrix
-    if "outputs" in sides:
-        centered = centered - centered.mean(axis=0)
-    if "inputs" in sides:
-        centered = centered - centered.mean(axis=1, keepdims=True)
+    centered = matrix - matrix.mean(axis=0)
+    centered = centered - centered.mean(axis=1, keepdims=True)
     return (centered * (matrix.std() / centered.std())).reshape(kernel.shape)
-
-
-def stabilize(network, seed):
-    """Draws every kernel as the best of several candidates.
-
-    The first candidate is the draw of the base, so the arm stays paired.
-    """
-    layers = kernel_layers(network)
-    initializer = StrengthStabilized(
-        layers[0].kernel_initializer, candidates=STABILIZED_CANDIDATES
-    )
-    reinitialize(
-        network, seed=seed, layers=layers, kernel_initializer=initializer
-    )
 
 
 def assign_sinusoidal(network, seed):

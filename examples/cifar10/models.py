@@ -11,7 +11,6 @@ from typing import NamedTuple
 import keras
 from keras import layers
 
-from cifar10.data import DEVIATION, MEAN
 from cifar10.layers import (
     ChannelsAsOutputs,
     ClassTokenAndPositions,
@@ -122,47 +121,29 @@ def convmixer(base, width=256, depth=8, kernel_size=5, patch=2):
     return keras.Model(inputs, _logits(x, base), name="convmixer")
 
 
-def small_cnn(base, activation="relu", normalization=None, width=1, repeats=1):
-    """Three strided convolutions and a hidden layer, for a laptop.
-
-    `normalization` is the name of a Keras layer that normalizes all
-    pre-activations but the logits. `width` multiplies the channels, and
-    `repeats` the convolutions.
-    """
-
-    def activated(x):
-        if normalization:
-            x = getattr(layers, normalization)()(x)
-        return layers.Activation(activation)(x)
-
+def small_cnn(base):
+    """Three strided convolutions and a hidden layer, for a laptop."""
     inputs = x = keras.Input((32, 32, 3))
     for filters in (16, 32, 64):
-        for number in range(repeats):
-            x = layers.Conv2D(
-                width * filters,
-                3,
-                strides=1 if number else 2,
-                padding="same",
-                kernel_initializer=base,
-            )(x)
-            x = activated(x)
+        x = layers.Conv2D(
+            filters,
+            3,
+            strides=2,
+            padding="same",
+            activation="relu",
+            kernel_initializer=base,
+        )(x)
     x = layers.Flatten()(x)
-    x = activated(layers.Dense(width * 64, kernel_initializer=base)(x))
+    x = layers.Dense(64, activation="relu", kernel_initializer=base)(x)
     return keras.Model(inputs, _logits(x, base), name="small_cnn")
 
 
-def mlp(base, positive=False):
-    """Two hidden layers of 500 units: as far as we know, the authors' MLP.
-
-    With `positive` it gets pixels in [0, 1] instead of normalized ones.
-    """
-    inputs = x = keras.Input((32, 32, 3))
-    if positive:
-        x = layers.Rescaling(DEVIATION, MEAN)(x)
-    x = layers.Flatten()(x)
+def mlp(base):
+    """Two hidden layers of 500 units: as far as we know, the authors' MLP."""
+    inputs = keras.Input((32, 32, 3))
+    x = layers.Flatten()(inputs)
     for _ in range(2):
-        x = layers.Dense(500, kernel_initializer=base)(x)
-        x = layers.Activation("relu")(x)
+        x = layers.Dense(500, activation="relu", kernel_initializer=base)(x)
     return keras.Model(inputs, _logits(x, base), name="mlp")
 
 
@@ -170,7 +151,7 @@ class Recipe(NamedTuple):
     """How a network is built and trained by default.
 
     Attributes:
-        build: Function of the base that builds the network; some take more.
+        build: Function of the base that builds the network.
         base: Name of the initializer of every kernel.
         learning_rate: The highest learning rate.
         weight_decay: Weight decay of AdamW.

@@ -1,4 +1,4 @@
-"""Reads the rows of the CIFAR-10 study."""
+"""The rows of the CIFAR-10 study in one file."""
 
 import csv
 import json
@@ -15,6 +15,18 @@ class Section(NamedTuple):
     rows: list
 
 
+def write(study, config):
+    """Writes a study's rows and its configuration beside its folder."""
+    found = study.rows()
+    text = json.dumps(config, indent=2)
+    study.path.with_suffix(".json").write_text(text + "\n")
+    path = study.path.with_suffix(".csv")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, found[0])
+        writer.writeheader()
+        writer.writerows(found)
+
+
 def read(path):
     """Reads the CSV file of a study, and the configuration beside it."""
     path = Path(path)
@@ -24,7 +36,7 @@ def read(path):
         columns, rows = reader.fieldnames, list(reader)
     if not rows:
         raise ValueError(f"A study must have rows. Received: {path}")
-    # As `Study.to_csv` orders them.
+    # As `write` orders them.
     metrics = columns[columns.index("seed") + 1 : columns.index("error")]
     return Section(
         path.stem,

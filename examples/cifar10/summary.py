@@ -3,10 +3,10 @@
 import math
 
 import numpy as np
+from planned import SIGNIFICANCE, compare_planned, holm
 from scipy import stats
 
-from keras_parewire.studies import compare
-from keras_parewire.studies.statistics import columns, holm, repeated_arms
+from keras_parewire.studies.statistics import columns, repeated_arms
 
 # The columns of the published table, by the columns of ours.
 METRICS = {
@@ -24,7 +24,6 @@ PAIRS = (
 )
 # Their seeds count candidates: seed 3 of one arm has no partner in another.
 UNPAIRED = ("highest", "lowest")
-SIGNIFICANCE = 0.05
 # With fewer pairs, the signed-rank test cannot reach it.
 LEAST_PAIRS = 6
 # With fewer seeds, the interval of a variance ratio means little.
@@ -86,9 +85,7 @@ def summarize(found):
 def compare_paired(found, arm, reference):
     """Compares two arms over the seeds that both have, in each metric."""
     comparisons = []
-    for item in compare(
-        {name: found[name] for name in (reference, arm)}, planned=True
-    ):
+    for item in compare_planned({a: found[a] for a in (reference, arm)}):
         one, other = found[arm][item.metric], found[reference][item.metric]
         seeds = sorted(one.keys() & other.keys())
         if not seeds:

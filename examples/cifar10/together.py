@@ -9,38 +9,43 @@ import jax
 import jax.numpy as jnp
 import keras
 
-from cifar10.trainer import CURVES, ORDER_SEED, Trainer, epoch_orders
+from cifar10.trainer import CURVES, ORDER_SEED, Trainer, epoch_orders, measure
 
 
 class TogetherTrainer(Trainer):
-    """Trains as `Trainer` does, up to rounding, but `together` runs at once.
+    """Trains as `Trainer` does, up to rounding, but several runs at once.
 
-    It is called as the `train` of a `keras_parewire.studies.Study` that has
-    the same `together`.
+    Args:
+        *args: As `Trainer` takes them.
+        together: How many runs one program trains.
     """
 
-    def __init__(self, *args, together, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args, together):
+        super().__init__(*args)
         self.together = together
+        self._program = self._make_program()
 
-    def __call__(self, network, seeds, weights):
-        """Trains a network from each of several lists of weights.
+    def train_all(self, runs):
+        """Trains several runs, at most `together`.
+
+        Args:
+            runs: List of pairs of an arm and a seed.
 
         Returns:
-            A list with a dict of numbers for each, as `Trainer` returns it.
+            A list with a dict of numbers for each, as `train` returns it.
         """
-        if self.model is None or self.model.network is not network:
-            self._compile(network)
-            self._program = self._make_program()
         measured, trainable, state = [], [], []
-        for start in weights:
-            network.set_weights(start)
-            measured.append(self._measure(network, ORDER_SEED))
+        for arm, seed in runs:
+            keras.utils.set_random_seed(seed)
+            network = self.make_model()
+            if arm is not None:
+                arm(network, seed=seed)
+            measured.append(measure(network))
             self._restore(ORDER_SEED)
             trainable.append(_values(self.model.trainable_variables))
             state.append(_values(self.model.non_trainable_variables))
         # Fewer runs than usual would be another program.
-        missing = self.together - len(weights)
+        missing = self.together - len(runs)
         trainable = _stack(trainable + trainable[:1] * missing)
         state = [
             jnp.stack(values + values[:1] * missing) if own else values[0]
@@ -79,7 +84,7 @@ class TogetherTrainer(Trainer):
                 "test_accuracy": test[run].item(),
                 **measured[run],
             }
-            for run in range(len(weights))
+            for run in range(len(runs))
         ]
 
     def _make_program(self):

@@ -9,6 +9,7 @@ from keras import ops
 
 from cifar10.arms import strength_moments
 from cifar10.data import DEVIATION, MEAN
+from keras_parewire import reinitialize
 
 SIZE = 32
 PADDING = 4
@@ -40,11 +41,8 @@ class OnDevice(keras.Model):
         )
         self.pixels.assign(pixels)
         self.augmentation = keras.random.SeedGenerator(ORDER_SEED)
-        # Counts calls from Python: one for each compilation.
-        self.traces = 0
 
     def call(self, number, training=False):
-        self.traces += 1
         # On JAX, Keras hands `training` no further than to this model.
         return self.network(self.read(number, training), training=training)
 
@@ -108,16 +106,19 @@ def schedule(name, learning_rate, steps, warmup_steps=0, long_steps=0):
 
 
 class Trainer:
-    """Trains one network many times, from the same state but for its weights.
+    """Trains one network many times, and compiles it once.
 
-    It is called as the `train` of a `keras_parewire.studies.Study`.
+    `make_model` and `train` are those of a `keras_parewire.studies.Study`. A
+    run differs from others in the network's weights alone: all else that a run
+    changes is put back before it.
 
     Args:
+        build: Function that returns the network.
         data: A `data.Data`.
         epochs: Number of epochs of each run.
         batch_size: Batch size of training; the remainder of an epoch is
             dropped.
-        optimizer: A function that takes the number of steps in an epoch and
+        optimizer: Function that takes the number of steps in an epoch and
             returns the optimizer.
         vary_order: Whether the order of the images and their augmentation
             follow the seed of the run, instead of being alike for all.
@@ -127,6 +128,7 @@ class Trainer:
 
     def __init__(
         self,
+        build,
         data,
         epochs,
         batch_size,
@@ -137,9 +139,7 @@ class Trainer:
         self.data = data
         self.epochs = epochs
         self.batch_size = batch_size
-        self.optimizer = optimizer
         self.vary_order = vary_order
-        self.run_eagerly = run_eagerly
         self.steps = len(data.train) // batch_size
         if not self.steps:
             raise ValueError(
@@ -150,19 +150,42 @@ class Trainer:
         self.eval_batch_size = math.gcd(
             len(data.validation), len(data.test), 500
         )
-        self.model = None
+        # Dropout gets the same random states in every process.
+        keras.utils.set_random_seed(ORDER_SEED)
+        self.network = build()
+        self.model = OnDevice(self.network, data.images)
+        self.model(data.test[:1])
+        self.model.compile(
+            optimizer(self.steps),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            run_eagerly=run_eagerly,
+        )
+        self.model.optimizer.build(self.model.trainable_variables)
+        # The optimizer, the statistics and all random states.
+        self._state = [
+            (variable, ops.convert_to_numpy(variable).copy())
+            for variable in (
+                *self.model.non_trainable_variables,
+                *self.model.optimizer.variables,
+            )
+            if variable is not self.model.pixels
+        ]
 
-    def __call__(self, network, seed):
-        """Trains a network from its present weights, and evaluates it.
+    def make_model(self):
+        """Returns the network with new weights."""
+        reinitialize(self.network)
+        return self.network
+
+    def train(self, network, seed):
+        """Trains the network from its present weights, and evaluates it.
 
         Returns:
             A dict of numbers: the curves as one number for each epoch, the test
             accuracy, and the moments of the strengths before training.
         """
-        if self.model is None or self.model.network is not network:
-            self._compile(network)
+        measured = measure(network)
         order_seed = seed if self.vary_order else ORDER_SEED
-        variance, kurtosis = strength_moments(network)
         order = epoch_orders(
             self.data.train,
             self.epochs,
@@ -200,7 +223,6 @@ class Trainer:
             verbose=0,
             return_dict=True,
         )
-        self._check_traces()
         return {
             **{
                 f"epoch_{epoch}_{curve}": value
@@ -208,50 +230,22 @@ class Trainer:
                 for epoch, value in enumerate(history[curve], 1)
             },
             "test_accuracy": result["accuracy"],
-            "strength_variance": variance,
-            "strength_kurtosis": kurtosis,
+            **measured,
         }
 
-    def _compile(self, network):
-        self.model = OnDevice(network, self.data.images)
-        self.model(self.data.test[:1])
-        self.model.compile(
-            self.optimizer(self.steps),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-            run_eagerly=self.run_eagerly,
-        )
-        self.model.optimizer.build(self.model.trainable_variables)
-        self.traces = None
-        # What a run changes besides the network's weights, which are drawn
-        # anew: the optimizer, statistics and all seed generators.
-        self._state = [
-            (variable, ops.convert_to_numpy(variable).copy())
-            for variable in (
-                *self.model.non_trainable_variables,
-                *self.model.optimizer.variables,
-            )
-            if variable is not self.model.pixels
-        ]
-
     def _restore(self, order_seed):
-        """Resets everything but the trainable weights."""
+        """Puts back everything but the trainable weights."""
         # PyTorch's plain dropout draws from its global generator.
         keras.utils.set_random_seed(ORDER_SEED)
         for variable, value in self._state:
             variable.assign(value)
         self.model.augmentation.state.assign([order_seed, 0])
 
-    def _check_traces(self):
-        traces = self.model.traces
-        if self.traces is None:
-            self.traces = traces
-        python = self.run_eagerly or keras.backend.backend() == "torch"
-        if traces > self.traces and not python:
-            raise RuntimeError(
-                "A model must be compiled in its first run only. Received: "
-                f"{traces - self.traces} more traces"
-            )
+
+def measure(network):
+    """Returns the moments of a network's strengths."""
+    variance, kurtosis = strength_moments(network)
+    return {"strength_variance": variance, "strength_kurtosis": kurtosis}
 
 
 def _collect_garbage(batch, logs):

@@ -1,9 +1,13 @@
+import random
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
+import verdicts
+
+from keras_parewire.studies import Study
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.slow]
 
@@ -14,8 +18,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def quick(tmp_path_factory):
     """The quick form's tables: lists of lines, each a list of cells."""
     out = tmp_path_factory.mktemp("verdicts")
-    command = [sys.executable, EXAMPLES / "verdicts.py", "--quick"]
-    subprocess.run([*command, "--out", out], check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["", "--quick", "--out", str(out)])
+        verdicts.main()
     assert (out / "verdicts.png").exists()
     return read_tables(out / "verdicts.md")
 
@@ -66,6 +71,32 @@ def test_studies_stop(quick):
         if effects == "1 sd" or margin:
             assert shares([runs])[0] < 80
             assert decided.startswith("100 %")
+
+
+@pytest.mark.parametrize("margin", [None, 0.5])
+def test_studies_stop_as_those_of_the_package(tmp_path, margin):
+    generator = random.Random(0)
+    numbers = {
+        arm: {seed: generator.gauss(mean, 1) for seed in range(14)}
+        for arm, mean in {"a": 0.0, "b": 4.0, "c": 0.1}.items()
+    }
+    running = {}
+
+    def make_model():
+        return keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+
+    def train(model, seed):
+        return {"x": numbers[running["arm"]][seed]}
+
+    arms = {
+        arm: lambda model, seed, arm=arm: running.update(arm=arm)
+        for arm in numbers
+    }
+    study = Study(make_model, train, arms=arms, path=tmp_path)
+    study.run(range(14), until_decided=True, margin=margin, verbose=0)
+    found, made = verdicts.run_until_decided(numbers, margin)
+    assert found == study.compare(margin=margin)
+    assert made == len(study.rows()) < 3 * 14
 
 
 def test_the_committed_tables_are_of_this_script(quick):
