@@ -19,10 +19,10 @@ def main():
         os.chdir(folder)
         Path("block.py").write_text(block)
         study = runpy.run_path("block.py")["study"]
-        report = study.report(margin=0.01)
+        report = study.report(margin=0.02)
         report, _ = report.removeprefix("# Study\n\n").split("## Configuration")
         (HERE / "study.md").write_text(report.strip() + "\n")
-        study.plot(margin=0.01).savefig(HERE / "study.png", dpi=120)
+        study.plot(margin=0.02).savefig(HERE / "study.png", dpi=120)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ def plot(
     labels = f"{metric}, difference from {reference}", "standard deviations"
     for axis, names, label in zip(axes, (arms, others), labels, strict=False):
         axis.axvline(0, color="black", linewidth=0.8)
+        axis.locator_params(axis="x", nbins=6)  # Long labels would touch.
         axis.set(xlabel=label, ylim=(len(names) - 0.4, -0.6))
         axis.set_yticks(range(len(names)), names, fontsize="small")
     if others:
