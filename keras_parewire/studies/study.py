@@ -332,7 +332,7 @@ class Study:
 
         Returns a `matplotlib.figure.Figure`. Other metrics than the one that
         verdicts are about are in a plot of their own, in standard deviations of
-        the differences. Needs `keras_parewire[study]`. Arguments and errors are
+        the differences. Needs `keras_parewire[plot]`. Arguments and errors are
         those of `compare`, or no seed may have completed runs of two arms.
         """
         from keras_parewire.studies.plot import plot
