@@ -605,7 +605,7 @@ def test_failed_runs_are_reported(tmp_path, monkeypatch, capsys):
     path = tmp_path / "cifar10-mlp-1.csv"
     write(path, rows)
     text = write_report([path], tmp_path / "out", monkeypatch, capsys)
-    assert "Failed runs, not in the means: 2." in text
+    assert "Failed runs, not in the means: `base` 1 of 9, `pa` 1 of 9" in text
     assert "`pa`, seed 99: OSError: no luck" in text
     assert re.search(r"\| 8 +\|", text)
 

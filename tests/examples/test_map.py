@@ -86,7 +86,7 @@ def test_starts(runner):
     base, _, plain = started(runner, "base")
     pa, _, rewired = started(runner, "pa")
     assert same_values(base, pa)
-    assert rewired[0] < 0.6 * plain[0]
+    assert rewired[0] < 0.9 * plain[0]
     scaled, outputs, scales = started(runner, "scaled")
     np.testing.assert_allclose(scales, rewired, rtol=1e-4)
     for one, other in zip(base, scaled, strict=True):
@@ -118,7 +118,7 @@ def test_a_run_is_the_same_whenever_it_is_made(runner):
     _, _, scales = started(runner, "scaled", 1)
     np.testing.assert_allclose(squares, scales**2, rtol=1e-5)
     other = runner.run("scaled", 2)
-    assert other["epoch_1_accuracy"] != numbers["epoch_1_accuracy"]
+    assert other["mean_square_1"] != numbers["mean_square_1"]
 
 
 @pytest.mark.any_backend

@@ -67,6 +67,8 @@ def test_lost_drivers_workers_and_nodes_change_no_row(tmp_path):
         )
         for name in ("study", "single")
     )
+    killed = {run: found.pop(run) for run in list(found) if run[1] == 99}
+    assert {row["loss"] for row in killed.values()} == {None}
     assert found == expected
     assert len(found) == 12
 
