@@ -94,9 +94,9 @@ def _redraw_layer(
     for holder in weights[0].chain:
         # In the scope, Keras puts draws off, so that the initializers can get
         # other seeds; but there are variables that cannot be made in it.
-        for scope in (keras.StatelessScope(), contextlib.nullcontext()):
+        for scope in (keras.StatelessScope(), None):
             try:
-                with scope:
+                with scope or contextlib.nullcontext():
                     return _recreated(holder, weights, seed, scope)
             except Exception as error:
                 errors.append(error)
@@ -158,7 +158,8 @@ def _draw_again(
         if isinstance(each, keras.initializers.Initializer)
     ]
     # The layer's code may have assigned values after it made the variable.
-    if not held or scope.get_current_value(new) is not None:
+    assigned = scope is None or scope.get_current_value(new) is not None
+    if not held or assigned:
         return known_values(new)
     return _draw(held[0], weight, seed)
 
