@@ -1,6 +1,7 @@
 """From outcomes of runs to rows: which are written, and which end the call."""
 
 import datetime
+import traceback
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
@@ -55,6 +56,8 @@ class Recorder:
                         yield self.write(one, seed, ended)
                         tried.add(one)
                     held = []
+                    if error:  # Its traceback holds the model.
+                        traceback.clear_frames(error.__traceback__)
             for _, outcome in held:
                 raise outcome.exception or AssertionError
 

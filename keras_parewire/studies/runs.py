@@ -1,5 +1,6 @@
 """Single runs, each with a model of its own."""
 
+import gc
 import hashlib
 import math
 import numbers
@@ -99,7 +100,12 @@ def make_runs(
 ) -> Runs:
     """Makes the runs of one seed, arm by arm; yields each with its outcome."""
     for arm in arms:
-        yield arm, make_run(parts, seed, arm, with_start)
+        outcome = make_run(parts, seed, arm, with_start)
+        # Models hold themselves, and Python may be late to notice. It takes a
+        # part of a second, so short runs do not wait for it.
+        if (outcome.seconds or 0) > 1:
+            gc.collect()
+        yield arm, outcome
 
 
 def make_run(parts: Parts, seed: int, arm: str, with_start: bool) -> Outcome:

@@ -1,6 +1,8 @@
 """A run depends on its arm and its seed only, whatever training does."""
 
+import gc
 import random
+import weakref
 
 import keras
 import numpy as np
@@ -293,6 +295,28 @@ def test_arms_start_from_the_same_draw():
     rewire_model(model, seed=0)
     for one, another in zip(seen[0, 1], model.weights, strict=True):
         assert_same(one, another)
+
+
+def test_models_of_earlier_runs_are_gone(tmp_path):
+    made, alive = [], []
+
+    def make():
+        gc.collect()
+        alive.append(sum(ref() is not None for ref in made))
+        model = make_model()
+        made.append(weakref.ref(model))
+        return model
+
+    def train(model, seed):
+        if seed:
+            raise MemoryError("no luck")
+        return {"loss": 0.0}
+
+    arms = {"plain": None, "pa": rewire_model}
+    study = Study(make, train, arms=arms, path=tmp_path / "study")
+    with pytest.warns(UserWarning, match="4 of 6 runs have failed"):
+        study.run(range(3), verbose=0)
+    assert alive == [0] * 6
 
 
 def make_metrics(own):
