@@ -172,10 +172,10 @@ def draw(found):
         1, 2, figsize=(8, 3.6), sharey=True, layout="constrained"
     )
     for axis, base in zip(axes, CURVES, strict=True):
-        axis.set_title(base)
         axis.set_xlabel("mean square of the first layer's outputs")
         both = curves(found, base)
         if both is None:
+            axis.set(title=f"{base}, no seeds yet", xticks=[])
             continue
         for curve, arm, color in zip(
             both, NAMES, ("gray", "tab:blue"), strict=False
