@@ -11,8 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from keras_parewire.studies.statistics import repeated_arms
-
 SIGNIFICANCE = 0.05
 
 
@@ -72,6 +70,17 @@ def compare_planned(values):
                 verdict = "higher" if low > 0 else "lower"
             found.append(Planned(arm, metric, n, mean, (low, high), p, verdict))
     return found
+
+
+def repeated_arms(values):
+    """Returns the arms whose runs are all the same, with their number."""
+    repeated = {}
+    for arm, by_metric in values.items():
+        samples = [[*by_seed.values()] for by_seed in by_metric.values()]
+        runs = max(map(len, samples), default=0)
+        if runs > 1 and all(len(set(sample)) < 2 for sample in samples):
+            repeated[arm] = runs
+    return repeated
 
 
 def paired_differences(one, other, metric):

@@ -15,11 +15,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from command_line import output_folder
+from planned import repeated_arms
 
 from cifar10 import figures, rows
 from cifar10.summary import METRICS, measured, summarize
 from cifar10.trainer import ORDER_SEED
-from keras_parewire.studies.report import aligned, failures, repetitions
+from keras_parewire.studies.report import aligned, failures
 
 # https://github.com/scabini/PArewiring_weights: 100 models each.
 PUBLISHED = {
@@ -99,6 +100,17 @@ def _spread(values):
     if values["sd"] is None:
         return f"{values['mean']:.2f}"
     return f"{values['mean']:.2f}±{values['sd']:.2f}"
+
+
+def repetitions(values):
+    """Returns a paragraph for each arm whose runs are all the same."""
+    return [
+        f"All {runs} runs of `{arm}` gave the same numbers: probably nothing "
+        "in them depends on the seed. They then count as one run, and "
+        "comparisons with it do not tell what another order of the data would "
+        "change.\n"
+        for arm, runs in repeated_arms(values).items()
+    ]
 
 
 def comparisons(summary):

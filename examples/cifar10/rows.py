@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from command_line import device_name
+
 
 class Section(NamedTuple):
     """All rows of one configuration."""
@@ -17,7 +19,7 @@ class Section(NamedTuple):
 
 def write(study, config):
     """Writes a study's rows and its configuration beside its folder."""
-    found = study.rows()
+    found = [{**row, "device": device_name()} for row in study.rows()]
     text = json.dumps(config, indent=2)
     study.path.with_suffix(".json").write_text(text + "\n")
     path = study.path.with_suffix(".csv")

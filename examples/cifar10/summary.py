@@ -3,10 +3,10 @@
 import math
 
 import numpy as np
-from planned import SIGNIFICANCE, compare_planned, holm
+from planned import SIGNIFICANCE, compare_planned, holm, repeated_arms
 from scipy import stats
 
-from keras_parewire.studies.statistics import columns, repeated_arms
+from keras_parewire.studies.statistics import columns
 
 # The columns of the published table, by the columns of ours.
 METRICS = {

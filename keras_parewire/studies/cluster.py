@@ -5,7 +5,7 @@ workers report their hardware.
 """
 
 import traceback
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -18,11 +18,10 @@ TRIES = 3
 
 def make_all(
     parts: Parts,
-    tasks: Iterable[tuple[int, list[str]]],
-    wants_start: Callable[[], bool],
-    resources: Mapping[str, float] | None = None,
-) -> Generator[tuple[int, Runs], None, None]:
-    """Does what `runs.make_all` does, on a cluster; see `Study.run`.
+    tasks: Iterable[tuple[int, list[str], bool]],
+    resources: Mapping[str, float],
+) -> Generator[tuple[int, Runs]]:
+    """Yields each seed with its runs, as tasks end; see `Study.run`.
 
     Tasks are asked for when there is room for them.
     """
@@ -36,18 +35,18 @@ def make_all(
     started = not ray.is_initialized()
     if started:
         ray.init(log_to_driver=False, logging_level="WARNING")
-    busy: dict[Any, tuple[int, list[str]]] = {}
+    busy: dict[Any, tuple[int, list[str], bool]] = {}
     try:
         remote, room = _plan(ray, resources)
         # The data goes once to each node, not to each task.
         shared, queue = ray.put(parts), iter(tasks)
         while True:
             while len(busy) < room and (task := next(queue, None)):
-                busy[remote.remote(shared, *task, wants_start())] = task
+                busy[remote.remote(shared, *task)] = task
             if not busy:
                 break
             [future], _ = ray.wait(list(busy))
-            seed, arms = busy.pop(future)
+            seed, arms, _ = busy.pop(future)
             try:
                 yield seed, ray.get(future)
             except ray.exceptions.RayTaskError:
@@ -76,10 +75,10 @@ def _make_seed(
     return outcomes
 
 
-def _plan(ray: Any, resources: Mapping[str, float] | None) -> tuple[Any, int]:
+def _plan(ray: Any, resources: Mapping[str, float]) -> tuple[Any, int]:
     """Returns the remote function, and how many tasks fit the cluster."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if resources is None:
+    if not resources:
         gpus = any(node.get("GPU") for node in nodes)
         resources = {"num_gpus": 1} if gpus else {"num_cpus": 1}
     named = {"num_cpus": "CPU", "num_gpus": "GPU"}
@@ -91,15 +90,14 @@ def _plan(ray: Any, resources: Mapping[str, float] | None) -> tuple[Any, int]:
     )
     if not room:
         raise ValueError(
-            "`resources` must fit on a node of the cluster. Received: "
-            f"resources={dict(resources)}, with nodes of {nodes}"
+            "What `ray` asks for must fit on a node of the cluster. Received: "
+            f"ray={dict(resources)}, with nodes of {nodes}"
         )
     # A worker without a GPU of its own would see and use all GPUs.
     hidden = {} if resources.get("num_gpus") else {"CUDA_VISIBLE_DEVICES": ""}
     variables = {"KERAS_BACKEND": keras.backend.backend(), **hidden}
-    own = {k: v for k, v in resources.items() if k in named}
     return ray.remote(_make_seed).options(
-        **own,
+        **{k: v for k, v in resources.items() if k in named},
         resources={k: v for k, v in resources.items() if k not in named},
         max_retries=TRIES - 1,
         runtime_env={"env_vars": variables},

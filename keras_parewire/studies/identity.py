@@ -8,9 +8,7 @@ import json
 import linecache
 import math
 import os
-import platform
 import re
-import subprocess
 import sys
 import warnings
 from collections.abc import Mapping
@@ -102,13 +100,12 @@ def _code_of(function: Any) -> str | None:
         return None
     found = []
     for node in ast.walk(tree):
-        if not isinstance(node, _NAMED | ast.Lambda):
-            continue
         if isinstance(node, _NAMED) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-        decorators = getattr(node, "decorator_list", [])
-        if first == min(part.lineno for part in (node, *decorators)):
-            found.append(node)
+        if isinstance(node, _NAMED | ast.Lambda):
+            decorators = getattr(node, "decorator_list", [])
+            if first == min(part.lineno for part in (node, *decorators)):
+                found.append(node)
     for node in found:
         if isinstance(node, _NAMED):
             node.name = "_"
@@ -129,47 +126,22 @@ def identify(model: Any) -> dict[str, Any]:
     digest = _digest("\n".join(weights).encode())
     parameters = sum(math.prod(weight.shape) for weight in model.weights)
     backend = keras.backend.backend()
+    # Each backend has its own class of device, and only the names agree.
+    device = str(getattr(model.weights[0].value, "device", "")).lower()
+    kinds = {"cuda": "gpu", "gpu": "gpu", "tpu": "tpu", "mps": "mps"}
     return {
         "model": f"{parameters:,} parameters in {len(weights)} weights, "
         f"{digest}",
         "environment": {
-            "keras_parewire": _version(),
+            "keras_parewire": version("keras_parewire"),
             "keras": keras.__version__,
             "backend": backend,
             "backend_version": str(sys.modules[backend].__version__),
             "numpy": np.__version__,
             "dtype": str(model.dtype_policy.name),
-            "device": find_device(model.weights[0].value),
+            "device": next((kinds[k] for k in kinds if k in device), "cpu"),
         },
     }
-
-
-@functools.cache
-def _version() -> str:
-    return version("keras_parewire")
-
-
-def find_device(tensor: Any) -> str:
-    """Returns the kind of device that holds a tensor, and its name."""
-    # Each backend has its own class of device, and only the names agree.
-    name = str(getattr(tensor, "device", "")).lower()
-    if "cuda" in name or "gpu" in name:
-        return _gpu_name()
-    other = next((kind for kind in ("tpu", "mps", "xpu") if kind in name), None)
-    return other or f"cpu {platform.machine()}"
-
-
-@functools.cache
-def _gpu_name() -> str:
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        process = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "gpu"
-    names = sorted(set(process.stdout.split("\n")) - {""})
-    return f"gpu {', '.join(names)}"
 
 
 def differences(
@@ -186,14 +158,10 @@ def differences(
             known = {found["code"], expected["code"]} - {None}
             changed = len(known) > 1 and not any_code
             return f"the code of {name} has changed" if changed else ""
-        parts = (
-            differences(
-                found.get(key),
-                expected.get(key),
-                f"{name}.{key}".strip("."),
-                any_code,
-            )
-            for key in {**found, **expected}
-        )
+        parts = []
+        for key in {**found, **expected}:
+            pair = found.get(key), expected.get(key)
+            where = f"{name}.{key}".strip(".")
+            parts.append(differences(*pair, where, any_code))
         return "; ".join(filter(None, parts))
     return f"{name} is {found!r}, not {expected!r}"

@@ -11,7 +11,6 @@ from keras_parewire.studies.runs import Outcome, Runs
 
 # The columns of a row besides its metrics and its environment.
 _OWN_COLUMNS = ("arm", "seed", "error", "seconds", "utc")
-_NAMED = 5
 
 
 class Recorder:
@@ -24,13 +23,9 @@ class Recorder:
 
     def __init__(self, rows: Rows, metric: str | None) -> None:
         self._rows, self._metric = rows, metric
-        self._metrics: list[str] | None = None
+        self._names: list[str] = []
         self._starts: dict[int, dict[str, str]] = {}
         self.identity: dict[str, Any] | None = None
-
-    def wants_start(self) -> bool:
-        """Whether the starts of two seeds have not been compared yet."""
-        return len(self._starts) < 2
 
     def record(
         self, made: Iterable[tuple[int, Runs]]
@@ -48,7 +43,9 @@ class Recorder:
                 error = outcome.exception
                 if error and not outcome.training and arm not in tried:
                     raise error
-                self._compare_starts(seed, outcome)
+                if outcome.start and seed not in self._starts:
+                    self._starts[seed] = outcome.start
+                    self._compare_starts()
                 held.append((arm, outcome))
                 if tried or error is None:
                     # First the one that has the names of the metrics.
@@ -67,25 +64,24 @@ class Recorder:
             self._rows.begin(outcome.identity or {})
             self.identity = outcome.identity
         if outcome.metrics is not None:
-            self._check_names(arm, seed, list(outcome.metrics))
+            self._check_names([*outcome.metrics])
         now = datetime.datetime.now(datetime.UTC)
-        row = self._rows.add(
-            {
-                "arm": arm,
-                "seed": seed,
-                "metrics": outcome.metrics,
-                "error": outcome.error,
-                "seconds": outcome.seconds,
-                "utc": now.isoformat(timespec="seconds"),
-            }
-        )
-        return flat(row, self._metrics or ())
+        row = {
+            "arm": arm,
+            "seed": seed,
+            "metrics": outcome.metrics,
+            "error": outcome.error,
+            "seconds": outcome.seconds,
+            "utc": now.isoformat(timespec="seconds"),
+        }
+        return flat(self._rows.add(row), self._names)
 
     def warn_if_failed(self, runs: Collection[tuple[str, int]]) -> None:
         """Warns if some of these runs have failed."""
         rows = [row for row in self._rows if (row["arm"], row["seed"]) in runs]
         failed = [row for row in rows if row["error"] is not None]
-        for first in failed[:1]:
+        if failed:
+            first = failed[0]
             warnings.warn(
                 f"{len(failed)} of {len(rows)} runs have failed, the first one "
                 f"({first['arm']!r}, seed {first['seed']}, {first['error']}). "
@@ -93,47 +89,36 @@ class Recorder:
                 stacklevel=3,
             )
 
-    def _compare_starts(self, seed: int, outcome: Outcome) -> None:
-        """Warns once about weights that start alike for two seeds."""
-        if outcome.start is None or not self.wants_start():
-            return
-        self._starts[seed] = outcome.start
-        if self.wants_start():
-            return
-        one, other = self._starts.values()
-        alike = [path for path in one if one[path] == other.get(path)]
-        if alike:
-            more = ", ..." if alike[_NAMED:] else ""
+    def _compare_starts(self) -> None:
+        """Warns about weights that start alike for the first two seeds."""
+        one, *others = self._starts.values()
+        alike = [x for x in one if others and one[x] == others[0].get(x)]
+        if alike and not others[1:]:
             warnings.warn(
                 "Some weights start alike for all seeds, which then differ by "
                 "training only: their initializers have a seed of their own, "
                 f"or `make_model` sets them. Received: {len(alike)} of "
                 f"{len(one)} weights alike for the seeds "
                 f"{' and '.join(map(str, self._starts))}: "
-                f"{', '.join(alike[:_NAMED])}{more}",
+                f"{', '.join(alike[:5])}{', ...' * (len(alike) > 5)}",
                 stacklevel=4,
             )
 
-    def _check_names(self, arm: str, seed: int, names: list[str]) -> None:
-        if self._metrics is None:
-            earlier = (row["metrics"] for row in self._rows)
-            self._metrics = list(next(filter(None, earlier), names))
-        own = (*_OWN_COLUMNS, *self._rows.identity["environment"])
-        if set(names) & set(own):
+    def _check_names(self, names: list[str]) -> None:
+        """Checks the names that `train` returned against earlier ones."""
+        own = [*_OWN_COLUMNS, *self._rows.identity["environment"]]
+        if self._metric not in (None, *names) or {*names} & {*own}:
             raise ValueError(
-                "The names that `train` returns must not be any of "
-                f"{', '.join(own)}. Received: {names}"
-            )
-        if self._metric is not None and self._metric not in names:
-            raise ValueError(
-                "`metric` must be one of the numbers that `train` returns. "
+                f"`train` must return `metric`, and none of {', '.join(own)}. "
                 f"Received: metric={self._metric!r}, and {names} from `train`"
             )
-        if set(names) != set(self._metrics):
+        if not self._names:
+            earlier = (row["metrics"] for row in self._rows)
+            self._names = list(next(filter(None, earlier), names))
+        if {*names} != {*self._names}:
             raise ValueError(
-                "`train` must return the same names for every run, here "
-                f"{self._metrics}. Received: {names} for the arm {arm!r}, "
-                f"seed={seed}"
+                "`train` must return the same names for every run. "
+                f"Received: {names}, but {self._names} before"
             )
 
 

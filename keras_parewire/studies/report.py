@@ -17,7 +17,6 @@ from keras_parewire.studies.statistics import (
     compare,
     half_width,
     paired_differences,
-    repeated_arms,
 )
 
 # How many failed runs are listed.
@@ -52,14 +51,11 @@ def report(
     values = columns(rows, arms)
     found = compare(values, metric=metric, margin=margin)
     primary = [item for item in found if item.verdict is not None]
-    lines = ["# Study", "", *failures(rows), *repetitions(values)]
+    lines = ["# Study", "", *failures(rows)]
     for item in primary:
-        differences = paired_differences(
-            values[item.arm], values[item.reference], item.metric
-        )
-        lines += [f"- {sentence(item, differences, len(primary), margin)}"]
-    metrics = list(dict.fromkeys(item.metric for item in found))
-    metrics = metrics or list(values[arms[0]])
+        lines += [f"- {sentence(item, values, len(primary), margin)}"]
+    names = [item.metric for item in found] or values[arms[0]]
+    metrics = list(dict.fromkeys(names))
     if metrics:
         lines += ["", *_table(values, found, metrics[:1]), "", NOTES]
     if metrics[1:]:
@@ -73,39 +69,47 @@ def report(
 
 
 def sentence(
-    item: Comparison, differences: np.ndarray, arms: int, margin: float | None
+    item: Comparison, values: Values, arms: int, margin: float | None
 ) -> str:
     """Returns what a comparison says, and how many more seeds it takes."""
     arm, reference, what = f"`{item.arm}`", f"`{item.reference}`", item.metric
-    low, high = item.interval
-    if high == math.inf:
+    difference, interval = _shown(item)
+    if not interval and half_width(item.n, arms) < math.inf:
+        return (
+            f"All {item.n} seeds gave the same difference between {arm} and "
+            f"{reference} in {what}, {difference}: probably nothing in the "
+            "runs depends on the seed, and they count as one."
+        )
+    if not interval:
         enough = (half_width(n, arms) < math.inf for n in itertools.count())
         needed = [*itertools.takewhile(operator.not_, enough)]
         return (
             f"Too few seeds to compare {arm} with {reference} in {what} (n = "
             f"{item.n}; a verdict takes at least {len(needed)})."
         )
-    between = f"{_interval(item)}, n = {item.n}"
+    between = f"({interval}, n = {item.n})"
     if item.verdict == "equivalent":
         return (
             f"{arm} is equivalent to {reference} in {what}: the difference is "
-            f"within ± {margin:.2g} ({between})."
+            f"within ± {margin:.2g} {between}."
         )
     if item.verdict != "undecided":
         return (
             f"{arm} is {item.verdict} than {reference} in {what}, by "
-            f"{_difference(item)} ({between})."
+            f"{difference} {between}."
         )
-    size = max(-low, high)
+    size = max(map(abs, item.interval))
     if not size:
         return f"All {item.n} seeds gave {arm} and {reference} the same {what}."
-    least, most = seeds_to_verdict(differences, arms, margin)
+    pair = values[item.arm], values[item.reference]
+    sample = paired_differences(*pair, what)
+    least, most = seeds_to_verdict(sample, arms, margin)
     more = f"at least {least:.0f}"
     if most < math.inf:
         more = f"{least:.0f} to {most:.0f}"
     return (
         f"No difference seen between {arm} and {reference} in {what} "
-        f"({between}): one of {significant(size, size)} is still possible. A "
+        f"{between}: one of {significant(size, size)} is still possible. A "
         f"verdict probably takes {more} more seeds."
     )
 
@@ -118,16 +122,15 @@ def significant(value: float, unit: float, sign: str = "") -> str:
     return f"{round(value, places):{sign}.{max(places, 0)}f}"
 
 
-def _difference(item: Comparison) -> str:
-    half = item.interval[1] - item.difference
-    unit = half if 0 < half < math.inf else abs(item.difference)
-    return significant(item.difference, unit, "+")
-
-
-def _interval(item: Comparison) -> str:
+def _shown(item: Comparison) -> tuple[str, str]:
+    """Returns a difference and its interval, if there is one, as text."""
     low, high = item.interval
-    unit = (high - low) / 2 or abs(high)
-    return f"{significant(low, unit, '+')} to {significant(high, unit, '+')}"
+    half = (high - low) / 2
+    unit = half if 0 < half < math.inf else abs(item.difference)
+    mean, *ends = [
+        significant(x, unit, "+") for x in (item.difference, low, high)
+    ]
+    return mean, " to ".join(ends) if high < math.inf else ""
 
 
 def aligned(rows: Sequence[Sequence[Any]]) -> list[str]:
@@ -161,42 +164,21 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*lines, ""] if failed else []
 
 
-def repetitions(values: Values) -> list[str]:
-    """Returns a paragraph for each arm whose runs are all the same."""
-    return [
-        f"All {runs} runs of `{arm}` gave the same numbers: probably nothing "
-        "in them depends on the seed. They then count as one run, and "
-        "comparisons with it do not tell what another order of the data would "
-        "change.\n"
-        for arm, runs in repeated_arms(values).items()
-    ]
-
-
 def _table(
     values: Values, found: Sequence[Comparison], metrics: Sequence[str]
 ) -> list[str]:
     """Returns the lines of a table of some metrics, with a row for each arm."""
-    by_place = {(item.metric, item.arm): item for item in found}
+    by_place = {(item.metric, item.arm): item for item in found if item.n}
     header = ("metric", "arm", "runs", "mean", "pairs", "difference")
     rows: list[Sequence[Any]] = [(*header, "95 % interval", "effect")]
-    for metric in metrics:
-        for arm, by_metric in values.items():
-            sample = [*by_metric.get(metric, {}).values()]
-            cells = _cells(by_place.get((metric, arm)))
-            rows.append((metric, arm, len(sample), _spread(sample), *cells))
+    for metric, (arm, by_metric) in itertools.product(metrics, values.items()):
+        sample, cells = [*by_metric.get(metric, {}).values()], [""] * 4
+        item = by_place.get((metric, arm))
+        if item is not None:
+            effect = "" if item.effect is None else f"{item.effect:+.2g}"
+            cells = [str(item.n), *_shown(item), effect]
+        rows.append((metric, arm, len(sample), _spread(sample), *cells))
     return aligned(rows)
-
-
-def _cells(item: Comparison | None) -> list[str]:
-    """Returns what a table says of a comparison."""
-    if item is None or not item.n:
-        return [""] * 4
-    return [
-        str(item.n),
-        _difference(item),
-        "" if item.interval[1] == math.inf else _interval(item),
-        "" if item.effect is None else f"{item.effect:+.2g}",
-    ]
 
 
 def _spread(sample: Sequence[float]) -> str:

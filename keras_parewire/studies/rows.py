@@ -1,40 +1,27 @@
 """The rows of a study: a folder with one file for each run.
 
-- `study.json`: the configuration, the code, the model and the environment of
-  all rows.
-- `arms/<arm>.json`: what an arm is, once it has a row.
-- `runs/<seed>-<arm>.json`: the row of one run, with its whole identity, so that
-  rows of several folders can be put into one.
-
-Each file exists whole or not at all, and once it exists it is never changed or
-replaced, on any system and with any number of processes. So no run exists
-twice, a listing of the folder shows which runs are missing, and of two studies
-that begin in one folder at once, one is refused.
+`runs/<seed>-<arm>.json` holds a row and all that it depends on, so that rows of
+several folders can be put into one. A file exists whole or not at all, and is
+never changed or replaced, on any system and with any number of processes.
 """
 
-import math
+import json
 import os
 import re
+import uuid
 from collections.abc import Iterator, Mapping
-from itertools import filterfalse
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
-from keras_parewire.studies.arms import quoted
-from keras_parewire.studies.files import (
-    DRAFT,
-    create,
-    load,
-)
 from keras_parewire.studies.identity import differences
 
-FORMAT = 2
 Run = tuple[str, int]
 Row = dict[str, Any]
 
-_ROW = re.compile(r"(0|[1-9][0-9]*)-(.+)\.json")
-_KEYS = ("metrics", "error", "seconds", "utc", "identity")
+_NAME = re.compile(r"(0|[1-9][0-9]*)-(.+)\.json")
+_KEYS = {"arm", "seed", "metrics", "error", "seconds", "utc", "identity"}
+# What only a run finds out.
 _FOUND_OUT = ("model", "environment")
 
 
@@ -57,22 +44,18 @@ class Rows:
         any_code: bool = False,
     ) -> None:
         self.path: Path = Path(path)
-        self.identity: dict[str, Any] = dict(identity)
         self._folder = self.path / "runs"
-        self._arms = arms
-        self._any_code = any_code
-        self._quoted = {arm: quoted(arm) for arm in arms}
-        self._begun: set[str] = set()
+        self._arms, self._any_code = arms, any_code
+        self.identity: dict[str, Any] = dict(identity)
         self._read: dict[Run, Row] = {}
-        self._check_folder()
+        list(self)
 
     def begin(self, found_out: Mapping[str, Any]) -> None:
-        """Creates the folder, or checks that it belongs to the same study."""
-        identity = {**self.identity, **found_out}
+        """Takes over what a run has found out, unless rows say otherwise."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        (self.path / "arms").mkdir(exist_ok=True)
-        self._claim(self.path / "study.json", {"format": FORMAT, **identity})
-        self.identity = identity
+        list(self)  # Another process may have begun.
+        self._learn(found_out)
+        self._check(self.identity, {**self.identity, **found_out}, "rows")
 
     def runs(self) -> set[Run]:
         """Returns the runs that exist, by one listing of the folder."""
@@ -81,7 +64,7 @@ class Rows:
         except FileNotFoundError:
             return set()
         # Others are drafts, or the user's own.
-        found = filter(None, map(_ROW.fullmatch, names))
+        found = filter(None, map(_NAME.fullmatch, names))
         return {(unquote(match[2]), int(match[1])) for match in found}
 
     def add(self, row: Row) -> Row:
@@ -89,32 +72,35 @@ class Rows:
 
         That is the row of another process, if one has made the same run.
         """
-        arm, seed = row["arm"], row["seed"]
-        if arm not in self._begun:
-            self._claim(*self._arm_file(arm))
-            self._begun.add(arm)
-        row = {**row, "identity": self._identity_of(arm)}
-        if not create(Path(self._file(arm, seed)), row):
-            return self.read(arm, seed)
-        self._read[arm, seed] = row
+        run = row["arm"], row["seed"]
+        row = {**row, "identity": self._identity_of(row["arm"])}
+        if not create(Path(self._file(*run)), row):
+            return self.read(*run)
+        self._read[run] = row
         return row
 
     def read(self, arm: str, seed: int) -> Row:
         """Returns the row of a run that exists."""
         if (arm, seed) not in self._read:
             path = self._file(arm, seed)
-            row = load(path)
-            problem = _problem(row, arm, seed) or differences(
-                row["identity"],
-                self._identity_of(arm),
-                any_code=self._any_code,
-            )
-            if problem:
+            try:
+                with open(path, "rb") as file:
+                    row = json.load(file)
+                if row.keys() != _KEYS:
+                    raise ValueError(f"its keys are {list(row)}")
+                if [row["arm"], row["seed"]] != [arm, seed]:
+                    one = f"{row['arm']!r}, seed {row['seed']!r}"
+                    raise ValueError(f"the row is of {one}")
+                self._learn(row["identity"])
+            except (AttributeError, ValueError) as error:
                 raise ValueError(
-                    "A row must be what a run of this study wrote; if you "
-                    "delete its file, `run` makes it again. Received: "
-                    f"{path}, where {problem}"
-                )
+                    "A row must be what a run of a study wrote; if you delete "
+                    f"its file, `run` makes it again. Received: {path}, where "
+                    f"{error}"
+                ) from error
+            self._check(
+                row["identity"], self._identity_of(arm), Path(path).name
+            )
             self._read[arm, seed] = row
         return self._read[arm, seed]
 
@@ -127,7 +113,6 @@ class Rows:
         """Yields the rows of the study's arms, ordered by seed and arm."""
         places = {arm: i for i, arm in enumerate(self._arms)}
         runs = [(seed, places[a], a) for a, seed in self.runs() if a in places]
-        self._check_folder()
         for seed, _, arm in sorted(runs):
             yield self.read(arm, seed)
 
@@ -142,81 +127,49 @@ class Rows:
         return rows
 
     def _identity_of(self, arm: str) -> dict[str, Any]:
-        return {**self.identity, "arm": {arm: self._arms[arm]}}
-
-    def _arm_file(self, arm: str) -> tuple[Path, dict[str, Any]]:
-        path = self.path / "arms" / f"{self._quoted[arm]}.json"
-        return path, {arm: self._arms[arm]}
+        return {**self.identity, "arm": self._arms[arm]}
 
     def _file(self, arm: str, seed: int) -> str:
         # Making a `Path` takes as long as reading the file.
-        return f"{self._folder}{os.sep}{seed}-{self._quoted[arm]}.json"
+        return f"{self._folder}{os.sep}{seed}-{quote(arm, safe='')}.json"
 
-    def _claim(self, path: Path, content: dict[str, Any]) -> None:
-        if not create(path, content):
-            self._check_same(path, load(path), content)
+    def _learn(self, found_out: Mapping[str, Any]) -> None:
+        for name in _FOUND_OUT:
+            self.identity.setdefault(name, found_out.get(name))
 
-    def _check_same(
-        self, path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]
+    def _check(
+        self, found: Mapping[str, Any], own: Mapping[str, Any], where: str
     ) -> None:
-        differing = differences(found, expected, any_code=self._any_code)
+        differing = differences(found, own, any_code=self._any_code)
         if differing:
             raise ValueError(
                 "`path` must not hold another study: rows of other code, arms, "
                 "models, configurations or environments do not mix. Give "
                 "another `path`, or `any_code=True` if a change of the code "
                 "does not matter to the results. Received: "
-                f"path={str(self.path)!r}, where in {path.name} {differing}"
-            )
-
-    def _check_folder(self) -> None:
-        """Checks what the folder holds, and adopts its environment."""
-        study = self.path / "study.json"
-        if study.exists():
-            found = load(study)
-            identity = {
-                **self.identity,
-                **{name: found.get(name) for name in _FOUND_OUT},
-            }
-            self._check_same(study, found, {"format": FORMAT, **identity})
-            self.identity = identity
-            for arm in self._arms:
-                path, content = self._arm_file(arm)
-                if path.exists():
-                    self._check_same(path, load(path), content)
-            return
-        problem = ""
-        # In this order, since another process may be making it.
-        if os.path.lexists(self.path) and not self.path.is_dir():
-            problem = "which is no folder"
-        elif self.path.exists():
-            names = filterfalse(DRAFT.fullmatch, os.listdir(self.path))
-            if self.runs():
-                problem = "with rows but no `study.json`: restore that file"
-            elif not {"arms", "runs"}.issuperset(names):
-                problem = "with other files"
-        # Another process may be creating the study right now.
-        if problem and not study.exists():
-            raise ValueError(
-                "`path` must be a study's folder, an empty one, or not exist "
-                f"yet. Received: path={str(self.path)!r}, {problem}"
+                f"path={str(self.path)!r}, where in {where} {differing}"
             )
 
 
-def _problem(row: Row, arm: str, seed: int) -> str:
-    """Says what makes a row impossible; empty if nothing does."""
-    if (row.get("arm"), row.get("seed")) != (arm, seed):
-        return f"the row is of {row.get('arm')!r}, seed {row.get('seed')!r}"
-    missing = [key for key in _KEYS if key not in row]
-    if missing:
-        return f"{missing[0]} is missing"
-    metrics, error = row["metrics"], row["error"]
-    is_error = metrics is None and isinstance(error, str)
-    is_result = error is None and isinstance(metrics, dict) and metrics
-    if is_error or (
-        is_result
-        and all(type(value) in (int, float) for value in metrics.values())
-        and all(map(math.isfinite, metrics.values()))
-    ):
-        return ""
-    return f"metrics is {metrics!r} and error is {error!r}"
+def create(path: Path, content: Mapping[str, Any]) -> bool:
+    """Writes a file unless it exists; returns whether it did not."""
+    text = json.dumps(content, indent=1, allow_nan=False)
+    draft = path.with_name(f".{uuid.uuid4().hex}")
+    try:
+        # Line ends stay as they are, on any system.
+        with draft.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return False
+        except OSError:
+            # Some file systems, such as FAT, have no links.
+            if path.exists():
+                return False
+            draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return True

@@ -6,8 +6,7 @@ import math
 import numbers
 import re
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import keras
@@ -20,7 +19,6 @@ from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.rewiring.validation import as_integer
 from keras_parewire.studies.arms import Arm
 from keras_parewire.studies.identity import identify
-from keras_parewire.studies.statistics import check_margin
 
 # Without it, training would draw the same random numbers as the weights.
 _TRAINING = 0x747261696E
@@ -42,7 +40,7 @@ class Outcome(NamedTuple):
         identity: What `identify` says of the model, if there was one.
         start: Digests of the weights before the arm, if they were asked for.
         exception: What was raised, or None.
-        training: Whether `train` itself raised it.
+        training: Whether training had begun.
     """
 
     metrics: dict[str, float] | None
@@ -51,7 +49,16 @@ class Outcome(NamedTuple):
     identity: dict[str, Any] | None = None
     start: dict[str, str] | None = None
     exception: Exception | None = None
-    training: bool = False
+    training: bool = True
+
+    @classmethod
+    def of(cls, metrics: dict[str, float]) -> "Outcome":
+        """Returns the outcome of a run that ended with these numbers."""
+        bad = [k for k, v in metrics.items() if not math.isfinite(v)]
+        if bad:
+            listed = ", ".join(f"{name} is {metrics[name]}" for name in bad)
+            return cls(None, f"Not finite: {listed}")
+        return cls(metrics, None)
 
     @classmethod
     def failed(cls, error: Exception) -> "Outcome":
@@ -59,7 +66,7 @@ class Outcome(NamedTuple):
         text = " ".join(f"{type(error).__name__}: {error}".split())
         if len(text) > _LONGEST_ERROR:
             text = f"{text[: _LONGEST_ERROR - 3]}..."
-        return cls(None, text, exception=error, training=True)
+        return cls(None, text, exception=error)
 
 
 Runs: TypeAlias = Iterable[tuple[str, Outcome]]
@@ -85,27 +92,16 @@ def apply_arm(arm: Arm, model: Any, seed: int) -> None:
     keras.utils.set_random_seed(derive_seed(seed, _TRAINING))
 
 
-def make_all(
-    parts: Parts,
-    tasks: Iterable[tuple[int, list[str]]],
-    wants_start: Callable[[], bool],
-) -> Generator[tuple[int, Runs]]:
-    """Yields each seed with its runs, which are made as they are asked for."""
-    for seed, arms in tasks:
-        yield seed, make_runs(parts, seed, arms, wants_start())
-
-
 def make_runs(
     parts: Parts, seed: int, arms: Iterable[str], with_start: bool = False
 ) -> Runs:
     """Makes the runs of one seed, arm by arm; yields each with its outcome."""
     for arm in arms:
-        outcome = make_run(parts, seed, arm, with_start)
+        yield arm, (outcome := make_run(parts, seed, arm, with_start))
         # Models hold themselves, and Python may be late to notice. It takes a
         # part of a second, so short runs do not wait for it.
         if (outcome.seconds or 0) > 1:
             gc.collect()
-        yield arm, outcome
 
 
 def make_run(parts: Parts, seed: int, arm: str, with_start: bool) -> Outcome:
@@ -123,28 +119,17 @@ def make_run(parts: Parts, seed: int, arm: str, with_start: bool) -> Outcome:
             known["start"] = _digests(model)
         apply_arm(arms[arm], model, seed)
         known["training"], began = True, time.perf_counter()
-        result = train(model, seed)
-        known["training"] = False
-        outcome = finished(named_metrics(result, model))
+        outcome = Outcome.of(named_metrics(train(model, seed), model))
     except Exception as error:
         outcome = Outcome.failed(error)
     seconds = round(time.perf_counter() - began, 3)
     return outcome._replace(seconds=seconds, **known)
 
 
-def finished(metrics: dict[str, float]) -> Outcome:
-    """Returns the outcome of a run that ended with these numbers."""
-    bad = {k: v for k, v in metrics.items() if not math.isfinite(v)}
-    if bad:
-        listed = ", ".join(f"{name} is {v}" for name, v in bad.items())
-        return Outcome(None, f"Not finite: {listed}")
-    return Outcome(metrics, None)
-
-
 def named_metrics(result: Any, model: Any) -> dict[str, float]:
     """Returns the numbers of a model's run without Keras' own numbering."""
     metrics = check_metrics(result)
-    if not any(map(re.compile("_[0-9]").search, metrics)):
+    if not any(re.search("_[0-9]", name) for name in metrics):
         return metrics  # Which saves a walk over all layers.
     names = plain_names(model)
     plain = {with_plain_names(k, names): v for k, v in metrics.items()}
@@ -183,37 +168,12 @@ def check_seeds(seeds: Any) -> list[int]:
             "`seeds` must be integers, as in `range(20)`. "
             f"Received: seeds={seeds!r}"
         )
-    wrong = [n for n in numbers if not 0 <= n < 2**32]
-    wrong += [n for n, count in Counter(numbers).items() if count > 1]
-    if wrong:
+    if len({n for n in numbers if 0 <= n < 2**32}) < len(numbers):
         raise ValueError(
             "`seeds` must be distinct, 0 or more and below 2**32. "
-            f"Received: seeds with {wrong[0]}"
+            f"Received: seeds={seeds!r}"
         )
     return numbers
-
-
-def check_options(
-    until_decided: bool,
-    margin: float | None,
-    ray: bool,
-    resources: Mapping[str, float] | None,
-    on_run: Any,
-    arms: list[str],
-) -> None:
-    """Checks which arguments of `Study.run` go together."""
-    check_margin(margin)
-    received = locals()
-    for holds, requirement in (
-        (until_decided or margin is None, "`margin` needs `until_decided`"),
-        (ray or resources is None, "`resources` needs `ray`"),
-        (isinstance(ray, bool), "`ray` must be a boolean"),
-        (callable(on_run or print), "`on_run` must be a function, or None"),
-        (len(arms) > until_decided, "`until_decided` needs two arms"),
-    ):
-        if not holds:
-            listed = ", ".join(f"{k}={v!r}" for k, v in received.items())
-            raise ValueError(f"{requirement}. Received: {listed}")
 
 
 def _digests(model: Any) -> dict[str, str]:

@@ -59,11 +59,13 @@ def compare(
         k = (sqrt(g) m / 0.05)^(2 / n)
         interval = d ± s sqrt((n - 1) / n (k - 1) / (1 - k / g))
 
-    and infinite where `k >= g`. For independent normal differences, in at least
-    95 % of studies, all intervals of a metric contain the true difference: for
-    all arms and after any number of seeds. An arm is higher or lower if its
-    interval leaves out 0, and equivalent if the interval lies within the
-    margin. So at most 5 % of studies ever give a wrong verdict.
+    and infinite where `k >= g`, or where all differences are the same but not
+    0, for then probably nothing in the runs depends on the seed. For
+    independent normal differences, in at least 95 % of studies, all intervals
+    of a metric contain the true difference: for all arms and after any number
+    of seeds. An arm is higher or lower if its interval leaves out 0, and
+    equivalent if the interval lies within the margin. So at most 5 % of studies
+    ever give a wrong verdict.
 
     Example:
 
@@ -110,7 +112,6 @@ def compare(
                 f"Received: metric={metric!r}"
             )
         metrics = [metric, *(name for name in metrics if name != metric)]
-    repeated = repeated_arms(values)
     comparisons = []
     for name in metrics:
         samples = [
@@ -120,12 +121,12 @@ def compare(
         for arm, differences in zip(arms, samples, strict=True):
             n = len(differences)
             mean = float(differences.mean()) if n else math.nan
-            deviation = float(differences.std(ddof=1)) if n > 1 else 0.0
-            width = half_width(n, len(arms))
-            if {arm, reference} <= repeated.keys():
-                width = math.inf  # All seeds are one run.
-            low, high = -math.inf, math.inf
-            if width < math.inf:
+            # Equal differences do not tell how others would vary, unless the
+            # arms are the same in all seeds.
+            varies = n > 0 and float(np.ptp(differences)) > 0
+            deviation = float(differences.std(ddof=1)) if varies else 0.0
+            width, low, high = half_width(n, len(arms)), -math.inf, math.inf
+            if width < math.inf and (varies or not mean):
                 low, high = mean - width * deviation, mean + width * deviation
             verdict = None
             if name == metrics[0]:
@@ -148,7 +149,8 @@ def undecided_arms(
     decided = {x.arm for x in found if x.verdict not in (None, "undecided")}
     reference, *arms = values
     undecided = [arm for arm in arms if arm not in decided]
-    return [reference, *undecided] if undecided else []
+    # One arm alone is never decided.
+    return [reference, *undecided] if undecided or not arms else []
 
 
 def columns(
@@ -173,17 +175,6 @@ def check_margin(margin: Any) -> None:
             "`margin` must be None or a positive number. "
             f"Received: margin={margin!r}"
         )
-
-
-def repeated_arms(values: Values) -> dict[str, int]:
-    """Returns the arms whose runs are all the same, with their number."""
-    repeated = {}
-    for arm, by_metric in values.items():
-        samples = [[*by_seed.values()] for by_seed in by_metric.values()]
-        runs = max(map(len, samples), default=0)
-        if runs > 1 and all(len(set(sample)) < 2 for sample in samples):
-            repeated[arm] = runs
-    return repeated
 
 
 def paired_differences(

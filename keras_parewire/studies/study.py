@@ -18,15 +18,15 @@ from keras_parewire.studies.identity import (
 from keras_parewire.studies.recorder import Recorder, flat
 from keras_parewire.studies.rows import Rows
 from keras_parewire.studies.runs import (
+    Outcome,
     check_metrics,
-    check_options,
     check_seeds,
-    finished,
-    make_all,
+    make_runs,
     new_model,
 )
 from keras_parewire.studies.statistics import (
     Comparison,
+    check_margin,
     columns,
     compare,
     undecided_arms,
@@ -148,11 +148,9 @@ class Study:
         rows. Raises what `train` raises.
 
         Returns:
-            A `Check`, which prints itself. It has `repeatable`, whether both
-            runs of seed 0 gave the same numbers and weights to the last bit;
-            `metrics`, how far they and two seeds are apart for each metric; and
-            `arms`, how many matrices and which share of the weights each arm
-            changed.
+            A `Check`, which prints itself, with `repeatable`, `metrics` (how
+            far the runs of seed 0 are apart, and those of two seeds) and `arms`
+            (how many matrices, and which share of the weights, each changed).
         """
         return check(self._make_model, self._train, self.arms)
 
@@ -163,8 +161,7 @@ class Study:
         until_decided: bool = False,
         margin: float | None = None,
         retry_failed: bool = False,
-        ray: bool = False,
-        resources: Mapping[str, float] | None = None,
+        ray: bool | Mapping[str, float] = False,
         on_run: Callable[[dict[str, Any]], object] | None = None,
         verbose: int = 1,
     ) -> None:
@@ -183,10 +180,10 @@ class Study:
             margin: With `until_decided`, as in `compare`. Defaults to None.
             retry_failed: Whether to make failed runs again. Defaults to False.
             ray: Whether to spread the seeds over a Ray cluster, to which
-                `ray.init` may have connected. A seed that kills three workers
-                is kept as failed. Defaults to False.
-            resources: What one seed on Ray takes, as in `{"num_cpus": 2}`.
-                Defaults to None: one GPU, or one CPU where there is no GPU.
+                `ray.init` may have connected; or what one seed takes there, as
+                in `{"num_cpus": 2}`, by default one GPU, or one CPU where there
+                is no GPU. A seed that kills three workers is kept as failed.
+                Defaults to False.
             on_run: Function that is called with each row when it is written, a
                 dict like those of `rows`, for example to log it: `lambda row:
                 mlflow.log_metric("loss", row["loss"])`. Defaults to None.
@@ -197,7 +194,8 @@ class Study:
                 worked yet: no run of the study, or no start of an arm.
             ValueError: If an argument is wrong, `train` returns other names
                 than before, or the folder holds other or damaged rows.
-            TypeError: If `seeds` are no integers.
+            TypeError: If `seeds` are no integers, or an argument is of the
+                wrong type.
             ImportError: If `ray` is set but Ray is not installed.
 
         Warns:
@@ -205,53 +203,51 @@ class Study:
                 if weights start alike for two seeds.
         """
         numbers = check_seeds(seeds)
-        check_options(
-            until_decided=until_decided,
-            margin=margin,
-            ray=ray,
-            resources=resources,
-            on_run=on_run,
-            arms=[*self.arms],
-        )
+        check_margin(margin)
+        if not (isinstance(ray, bool | Mapping) and callable(on_run or print)):
+            raise TypeError(
+                "`ray` must be a boolean or a dict, `on_run` a function or "
+                f"None. Received: ray={ray!r}, on_run={on_run!r}"
+            )
         wanted = {(arm, seed) for seed in numbers for arm in self.arms}
-        if retry_failed:
-            for row in list(self._rows):
-                run = row["arm"], row["seed"]
-                if row["error"] is not None and run in wanted:
-                    self._rows.remove(*run)
+        for row in list(self._rows) if retry_failed else ():
+            if row["error"] is not None and (row["arm"], row["seed"]) in wanted:
+                self._rows.remove(row["arm"], row["seed"])
         there = self._rows.runs() & wanted
         total = len(wanted) - len(there)
 
-        def missing() -> Iterator[tuple[int, list[str]]]:
-            """Yields the seeds that need a run, with their missing arms."""
+        def missing() -> Iterator[tuple[int, list[str], bool]]:
+            """Yields seeds, their missing arms, and whether to keep starts."""
+            begun = 0
             for place, seed in enumerate(numbers):
                 arms = list(self.arms)
                 if until_decided:
                     arms = self._undecided_arms(margin, set(numbers[place:]))
                 arms = [arm for arm in arms if (arm, seed) not in there]
                 if arms:
-                    yield seed, arms
+                    begun += 1
+                    yield seed, arms, begun <= 2
 
         parts = self._make_model, self._train, self.arms
-        made = make_all(parts, missing(), self._recorder.wants_start)
+        made = (
+            (seed, make_runs(parts, seed, arms, with_start))
+            for seed, arms, with_start in missing()
+        )
         if ray:
-            from keras_parewire.studies import cluster
+            from keras_parewire.studies.cluster import make_all
 
-            made = cluster.make_all(
-                parts, missing(), self._recorder.wants_start, resources
-            )
+            made = make_all(parts, missing(), {} if ray is True else ray)
         if verbose and there:
             print(f"{len(there)} rows there, {total} to make")
-        bar = keras.utils.Progbar(total, unit_name="run") if verbose else None
+        bar = keras.utils.Progbar(total, unit_name="run", verbose=verbose)
         count = 0
         with contextlib.closing(made):  # Also the tasks of an ended call.
             for row in self._recorder.record(made):
                 count += 1
                 if on_run is not None:
                     on_run(row)
-                if bar is not None:
-                    bar.update(count)
-        if bar is not None and 0 < count < total:
+                bar.update(count)
+        if 0 < count < total:
             bar.update(count, finalize=True)
         there = self._rows.runs() & wanted
         self._recorder.warn_if_failed(there)
@@ -282,7 +278,7 @@ class Study:
                 f"Received: arm={arm!r}"
             )
         [seed] = check_seeds([seed])
-        outcome = finished(check_metrics(metrics))
+        outcome = Outcome.of(check_metrics(metrics))
         if self._recorder.identity is None:
             identity = identify(new_model(self._make_model, seed))
             outcome = outcome._replace(identity=identity)
@@ -330,10 +326,9 @@ class Study:
     def plot(self, *, margin: float | None = None) -> Any:
         """Plots what `compare` returns, and each seed's difference as a dot.
 
-        Returns a `matplotlib.figure.Figure`. Other metrics than the one that
-        verdicts are about are in a plot of their own, in standard deviations of
-        the differences. Needs `keras_parewire[plot]`. Arguments and errors are
-        those of `compare`, or no seed may have completed runs of two arms.
+        Returns a `matplotlib.figure.Figure` of the metric that verdicts are
+        about. Needs `keras_parewire[plot]`. Arguments and errors are those of
+        `compare`, or no seed may have completed runs of two arms.
         """
         from keras_parewire.studies.plot import plot
 

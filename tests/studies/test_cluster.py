@@ -10,8 +10,7 @@ import pytest
 from helpers import as_array
 from test_study import ARMS, instant, make_small_model, results
 
-from keras_parewire.studies import Study
-from keras_parewire.studies.runs import make_runs
+from keras_parewire.studies import Study, runs
 
 # There are wheels for few systems and Python versions.
 needs_ray = pytest.mark.skipif(
@@ -77,7 +76,7 @@ def run_on_fakes(monkeypatch, study, fates=(), **kwargs):
     """Runs on tasks of which those of the seeds `fates` die, without Ray."""
     fake = FakeRay(fates)
     monkeypatch.setitem(sys.modules, "ray", fake)
-    study.run(range(3), ray=True, verbose=0, **kwargs)
+    study.run(range(3), **{"ray": True, "verbose": 0, **kwargs})
     return fake
 
 
@@ -150,7 +149,7 @@ def expected():
     return {
         (arm, seed): outcome.metrics["loss"]
         for seed in range(3)
-        for arm, outcome in make_runs(parts, seed, ARMS)
+        for arm, outcome in runs.make_runs(parts, seed, ARMS)
     }
 
 
@@ -199,17 +198,18 @@ def test_the_traceback_of_a_worker_is_in_the_error(monkeypatch, tmp_path):
 @pytest.mark.any_backend
 def test_workers_of_another_kind_are_refused(monkeypatch, study):
     study.run([0], verbose=0)
-    device = "keras_parewire.studies.identity.find_device"
-    monkeypatch.setattr(device, lambda tensor: "gpu")
-    with pytest.raises(ValueError, match=r"device is 'cpu.*', not 'gpu'"):
+    found = runs.identify(make_small_model())
+    other = {**found, "environment": {**found["environment"], "device": "gpu"}}
+    monkeypatch.setattr(runs, "identify", lambda model: other)
+    with pytest.raises(ValueError, match=r"device is 'cpu', not 'gpu'"):
         run_on_fakes(monkeypatch, study)
 
 
 @pytest.mark.any_backend
 def test_resources_that_no_node_has(monkeypatch, study):
-    with pytest.raises(ValueError, match=r"Received: resources={'num_gp"):
-        run_on_fakes(monkeypatch, study, resources={"num_gpus": 1})
-    fake = run_on_fakes(monkeypatch, study, resources={"num_cpus": 2})
+    with pytest.raises(ValueError, match=r"Received: ray={'num_gp"):
+        run_on_fakes(monkeypatch, study, ray={"num_gpus": 1})
+    fake = run_on_fakes(monkeypatch, study, ray={"num_cpus": 2})
     assert fake.most == 1
     assert fake.given["num_cpus"] == 2
     assert fake.given["runtime_env"]["env_vars"]["CUDA_VISIBLE_DEVICES"] == ""

@@ -115,10 +115,12 @@ def test_wrong_margins(margin):
         compare(values_of(normal(8)), margin=margin)
 
 
-def test_two_arms_whose_runs_are_all_the_same_are_one_run():
-    [item] = compare(values_of([1.0] * 20))
-    assert item.interval == (-math.inf, math.inf)
-    assert item.verdict == "undecided"
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.0])
+def test_differences_that_are_all_the_same_are_one_run(value):
+    [item] = compare(values_of([value] * 20), margin=2.0)
+    known = value == 0.0
+    assert item.interval == ((0, 0) if known else (-math.inf, math.inf))
+    assert item.verdict == ("equivalent" if known else "undecided")
 
 
 @pytest.mark.parametrize(

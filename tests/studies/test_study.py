@@ -17,8 +17,7 @@ from keras import layers
 
 from keras_parewire import rewire_model
 from keras_parewire.studies import Study
-from keras_parewire.studies.files import create
-from keras_parewire.studies.rows import Rows
+from keras_parewire.studies.rows import Rows, create
 
 DELETED = object()
 X = np.random.default_rng(0).normal(size=(48, 8)).astype("float32")
@@ -298,7 +297,7 @@ def test_rows_say_what_they_depend_on(make_study):
     study.run([0], verbose=0)
     row = json.loads((study.path / "runs" / "0-pa.json").read_text())
     identity = row["identity"]
-    assert identity["arm"] == {"pa": "function rewire_model"}
+    assert identity["arm"] == "function rewire_model"
     config = {"epochs": 2, "rate": 0.5, "augment": True}
     assert identity["config"] == config
     assert identity["environment"]["keras"] == keras.__version__
@@ -345,7 +344,7 @@ def test_progress_is_shown(make_study, capsys):
         ({"config": None}, "config.epochs is 2, not None"),
         (
             {"arms": {"plain": rewire_model}},
-            "in plain.json plain is None, not 'function rewire_model'",
+            "in 0-plain.json arm is None, not 'function rewire_model'",
         ),
     ],
     ids=str,
@@ -378,24 +377,25 @@ def test_arms_with_arguments_are_told_apart(make_study):
 def test_another_environment_does_not_mix(make_study):
     study = make_study()
     study.run([0], verbose=0)
-    path = study.path / "study.json"
-    identity = json.loads(path.read_text())
-    identity["environment"]["keras"] = "2.0"
-    path.write_text(json.dumps(identity))
-    with pytest.raises(ValueError, match=r"environment\.keras is '2\.0', not"):
+    for arm in ("plain", "pa"):
+        path = study.path / "runs" / f"0-{arm}.json"
+        row = json.loads(path.read_text())
+        row["identity"]["environment"]["keras"] = "2.0"
+        path.write_text(json.dumps(row))
+        if arm == "plain":  # One row of another one does not either.
+            with pytest.raises(ValueError, match=r"in 0-pa\.json env"):
+                make_study()
+    assert len(make_study().rows()) == 2
+    with pytest.raises(ValueError, match=r"in rows environment\.keras is '2"):
         make_study().run([1], verbose=0)
-    # Nor one row of another one.
-    with pytest.raises(ValueError, match=r"Received: .*0-plain\.json, where"):
-        make_study().rows()
+    assert len(make_study().rows()) == 2
 
 
 @pytest.mark.any_backend
-def test_folders_of_others_are_refused(make_study, tmp_path):
+def test_a_file_is_no_folder(make_study, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"Received: path=.*no folder"):
+    with pytest.raises(NotADirectoryError, match="file"):
         make_study(folder="file")
-    with pytest.raises(ValueError, match=r"Received: path=.*other files"):
-        make_study(folder="")
     (tmp_path / "empty").mkdir()
     make_study(folder="empty").run([0], verbose=0)
 
@@ -414,20 +414,11 @@ def test_other_files_beside_the_rows_are_none(make_study):
     [
         ({"seed": 1}, "the row is of 'pa', seed 1"),
         ({"arm": "plain"}, "the row is of 'plain', seed 0"),
-        ({"metrics": {}}, "metrics is {} and error is None"),
-        ({"metrics": None}, "metrics is None and error is None"),
-        ({"error": "no luck"}, "and error is 'no luck'"),
-        (
-            {"metrics": {"loss": "low"}},
-            "metrics is {'loss': 'low'} and error is None",
-        ),
-        ({"metrics": {"loss": math.nan}}, "metrics is {'loss': nan}"),
-        ({"metrics": {"loss": True}}, "metrics is {'loss': True}"),
-        ({"metrics": DELETED}, "metrics is missing"),
+        ({"metrics": DELETED}, "its keys are ['arm', 'seed', 'error'"),
         ({"identity": {}}, "environment is None, not {'"),
-        ({"identity": DELETED}, "identity is missing"),
+        ({"identity": DELETED}, "its keys are ["),
         (None, "Expecting value"),
-        ([1], "must hold a dict"),
+        ([1], "'list' object"),
     ],
     ids=str,
 )
@@ -461,24 +452,6 @@ def test_a_copied_row_is_no_other_run(make_study):
         make_study().rows()
 
 
-@pytest.mark.any_backend
-def test_rows_without_their_study(make_study):
-    study = make_study()
-    study.run([0], verbose=0)
-    (study.path / "study.json").unlink()
-    with pytest.raises(ValueError, match=r"rows but no `study\.json`: restore"):
-        make_study()
-
-
-@pytest.mark.any_backend
-def test_a_link_to_nothing_is_no_folder(make_study, tmp_path):
-    (tmp_path / "study").symlink_to(tmp_path / "nothing")
-    with pytest.raises(ValueError, match=r"Received: path=.*no folder"):
-        make_study()
-    (tmp_path / "nothing").mkdir()
-    make_study().run([0], verbose=0)
-
-
 def race(*functions):
     """Calls functions at the same moment; returns the errors of those."""
     barrier, errors = threading.Barrier(len(functions)), []
@@ -505,8 +478,8 @@ def write_rows(path, arm, seed=0, **config):
 
 @pytest.mark.any_backend
 @pytest.mark.parametrize("differing", ["config", "arm", "arm, other seeds"])
-def test_of_two_studies_that_begin_at_once_one_is_refused(tmp_path, differing):
-    for number in range(200):
+def test_of_two_studies_that_begin_at_once_rows_do_not_mix(tmp_path, differing):
+    for number in range(100):
         path = tmp_path / str(number)
         calls = [
             functools.partial(
@@ -518,12 +491,17 @@ def test_of_two_studies_that_begin_at_once_one_is_refused(tmp_path, differing):
             )
             for i, one in enumerate(["one", "other"])
         ]
-        [error] = race(*calls)
-        assert "must not hold another study" in error
-        [run] = os.listdir(path / "runs")
-        assert run.endswith("-a.json")
-        names = {p.name for p in path.rglob("*") if p.name.startswith(".")}
-        assert not names
+        # The second one sees the row of the first, unless both write at once:
+        # then neither study reads the rows of both.
+        errors = race(*calls)
+        for call in calls:
+            errors += race(call)
+        assert errors
+        assert all("must not hold another study" in x for x in errors)
+        assert {x.name for x in (path / "runs").iterdir()} <= {
+            "0-a.json",
+            "1-a.json",
+        }
 
 
 @pytest.mark.any_backend
@@ -555,11 +533,9 @@ def test_files_without_links_are_not_replaced_either(tmp_path, monkeypatch):
         {"": None},
         {3: None},
         {"x" * 200: None},
-        {"a": None, "A": None},
         {"a": 1},
         {"a": "pa"},
         {"a": functools.partial(rewire_model, exponents=1.0)},
-        {"a": functools.partial(rewire_model, seed=1)},
         {"a": functools.partial(rewire_model, layers=object())},
         {"a": lambda model: None},
         {"a": lambda model, number: None},
@@ -569,13 +545,6 @@ def test_files_without_links_are_not_replaced_either(tmp_path, monkeypatch):
 def test_wrong_arms(make_study, arms):
     with pytest.raises((TypeError, ValueError), match="Received: "):
         make_study(arms=arms)
-
-
-@pytest.mark.any_backend
-def test_a_dict_is_no_arm(make_study):
-    expected = r"functools\.partial\(rewire_model, exponent=2, layers='a'\)"
-    with pytest.raises(TypeError, match=expected):
-        make_study(arms={"pa": {"exponent": 2, "layers": "a"}})
 
 
 @pytest.mark.any_backend
@@ -628,7 +597,6 @@ def test_wrong_arguments(make_study, changes):
         {"seeds": [0], "on_run": "print"},
         {"seeds": [0], "ray": 1},
         {"seeds": [0], "ray": "auto"},
-        {"seeds": [0], "resources": {"num_cpus": 1}},
     ],
     ids=str,
 )

@@ -166,18 +166,13 @@ def test_bar_ends_where_the_study_does(make_study, capsys):
     assert capsys.readouterr().out.endswith("\n")
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"margin": 0.1}, "`margin` needs `until_decided`"),
-        ({"until_decided": True, "margin": -1}, "Received: margin=-1"),
-    ],
-)
-def test_wrong_options(make_study, options, message):
-    with pytest.raises(ValueError, match=message):
-        make_study(make_numbers()).run([0], **options)
+def test_wrong_margin(make_study):
+    with pytest.raises(ValueError, match="Received: margin=-1"):
+        make_study(make_numbers()).run([0], until_decided=True, margin=-1)
 
 
-def test_one_arm_cannot_be_decided(make_study):
-    with pytest.raises(ValueError, match=r"two arms.*arms=\['plain'\]"):
-        run(make_study(make_numbers({"plain": 0.0})))
+def test_one_arm_is_never_decided(make_study, capsys):
+    study = make_study(make_numbers({"plain": 0.0}))
+    study.run(range(20), until_decided=True)
+    assert len(study.rows()) == 20
+    assert "decided" not in capsys.readouterr().out
