@@ -20,7 +20,8 @@ from planned import repeated_arms
 from cifar10 import figures, rows
 from cifar10.summary import METRICS, measured, summarize
 from cifar10.trainer import ORDER_SEED
-from keras_parewire.studies.report import aligned, failures
+from keras_parewire.studies.report import failures
+from keras_parewire.tables import aligned
 
 # https://github.com/scabini/PArewiring_weights: 100 models each.
 PUBLISHED = {

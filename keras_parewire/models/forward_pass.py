@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -14,7 +14,7 @@ from keras_parewire.models.kernel_outputs import Product, products_of
 from keras_parewire.models.kernels import ClassifiedWeight, Survey
 from keras_parewire.models.layer_axes import Skipped
 from keras_parewire.models.scale_table import ScaleReport, ScaleRow
-from keras_parewire.models.weights import Update
+from keras_parewire.models.weights import OwnedWeight, Update
 from keras_parewire.rewiring.values import (
     Tensor,
     known_values,
@@ -27,14 +27,13 @@ See = Callable[[keras.layers.Layer, Tensor], None]
 class MeasuredKernel:
     """A kernel, and what its outputs have been so far."""
 
-    def __init__(self, variable: keras.Variable, product: Product) -> None:
-        self.variable = variable
-        self.product = product
+    def __init__(self, weight: OwnedWeight, product: Product) -> None:
+        self.layer, self.product = weight.layer, product
+        self.variable = weight.variable
         # Read outside its layer, where mixed precision would round it.
-        self.values = variable.value
+        self.values = weight.variable.value
         self.factor: float | None = None
-        self.count = 0
-        self.squares = 0.0
+        self.count, self.squares = 0, 0.0
         self.sums: Any = 0.0
 
     def apply(self, inputs: Tensor, target: float | None) -> Tensor | None:
@@ -52,8 +51,7 @@ class MeasuredKernel:
             return None
         square = float(known)
         if target is not None and not self.count:
-            self._rescale(target / self._checked(math.sqrt(square)))
-            outputs = outputs * self.factor
+            outputs = outputs * self._rescale(math.sqrt(square), target)
             square = target**2
         rank = len(outputs.shape)
         neurons = {axis % rank for axis in self.product.neurons}
@@ -65,21 +63,21 @@ class MeasuredKernel:
         self.sums = self.sums + count * means.astype("float64")
         return outputs
 
-    def _checked(self, rms: float) -> float:
+    def _rescale(self, rms: float, target: float) -> float:
+        """Rescales the kernel, whose outputs have a root mean square."""
         if not 0 < rms < math.inf:
             raise ValueError(
                 "The outputs of a kernel must be finite and not all 0 to be "
                 f"rescaled. Received: a root mean square of {rms} for "
                 f"{self.variable.path!r}"
             )
-        return rms
-
-    def _rescale(self, factor: float) -> None:
+        self.factor = target / rms
         dtype = keras.backend.standardize_dtype(self.values.dtype)
         wide = keras.backend.result_type(dtype, "float32")
-        self.factor = factor
-        self.values = ops.cast(ops.cast(self.values, wide) * factor, dtype)
+        scaled = ops.cast(self.values, wide) * self.factor
+        self.values = ops.cast(scaled, dtype)
         self.variable.assign(self.values)
+        return self.factor
 
     def row(self) -> ScaleRow:
         """Returns the kernel's row."""
@@ -91,9 +89,7 @@ class MeasuredKernel:
 
 
 def run_forward(
-    survey: Survey,
-    x: Any,
-    targets: float | Mapping[str, float] | None = None,
+    survey: Survey, x: Any, target_of: Callable[[str], float | None]
 ) -> tuple[ScaleReport, list[Update]]:
     """Measures all kernels in one forward pass, and rescales them in it.
 
@@ -102,38 +98,31 @@ def run_forward(
     Args:
         survey: The model.
         x: A batch of inputs.
-        targets: The root mean squares, alike for all kernels or by path; None
-            to rescale nothing.
+        target_of: Returns the root mean square that the outputs of the kernel
+            with a path get, or None to leave it as it is.
 
     Returns:
         A report, and the new values of the kernels that are rescaled.
     """
-    classified = survey.weights
-    kernels = _kernels(classified)
+    kernels = _kernels(survey)
     called: dict[int, MeasuredKernel] = {}
 
     def see(layer: keras.layers.Layer, inputs: Tensor) -> None:
         outputs = ops.convert_to_tensor(inputs)
         for kernel in kernels[id(layer)]:
-            if isinstance(targets, Mapping):
-                target = targets.get(kernel.variable.path)
-            else:
-                target = targets
-            outputs = kernel.apply(outputs, target)
+            outputs = kernel.apply(outputs, target_of(kernel.variable.path))
             if outputs is None:
                 return
             called.setdefault(id(kernel.variable), kernel)
 
-    owners = [
-        i.weight.layer for i in classified if id(i.weight.layer) in kernels
-    ]
     # Within the scope, a model changes no variable, also if an error ends it.
-    with keras.StatelessScope(), _watched(owners, see):
+    layers = [found[0].layer for found in kernels.values()]
+    with keras.StatelessScope(), _watched(layers, see):
         survey.model(x, training=False)
     rows = [kernel.row() for kernel in called.values()]
-    for item in classified:
+    for item in survey.weights:
         if id(item.weight.variable) not in called:
-            reason = _reason(item, kernels)
+            reason = _reason(item, kernels.get(id(item.weight.layer), []))
             rows.append(ScaleRow(item.weight.variable.path, skipped=reason))
     updates = [
         (kernel.variable, kernel.values)
@@ -143,58 +132,45 @@ def run_forward(
     return ScaleReport(tuple(rows)), updates
 
 
-def _kernels(
-    classified: list[ClassifiedWeight],
-) -> dict[int, list[MeasuredKernel]]:
+def _kernels(survey: Survey) -> dict[int, list[MeasuredKernel]]:
     """Returns the kernels that can be measured, by the ids of their layers."""
+    named: dict[int, dict[str, OwnedWeight]] = {}
+    for weight, *_ in survey.weights:
+        if not weight.is_quantized:
+            names = dict.fromkeys(weight.names, weight)
+            named.setdefault(id(weight.layer), {}).update(names)
     kernels = {}
-    for layer in {
-        id(i.weight.layer): i.weight.layer for i in classified
-    }.values():
-        own = {
-            name: item.weight
-            for item in classified
-            for name in item.weight.names
-            if item.weight.layer is layer and not item.weight.is_quantized
-        }
-        products = products_of(layer)
-        if products and all(product.name in own for product in products):
-            kernels[id(layer)] = [
-                MeasuredKernel(own[product.name].variable, product)
-                for product in products
-            ]
+    for number, own in named.items():
+        products = products_of(next(iter(own.values())).layer)
+        if products and own.keys() >= {product.name for product in products}:
+            kernels[number] = [MeasuredKernel(own[x.name], x) for x in products]
     return kernels
 
 
-def _reason(
-    item: ClassifiedWeight, kernels: Mapping[int, list[MeasuredKernel]]
-) -> str:
+def _reason(item: ClassifiedWeight, measured: list[MeasuredKernel]) -> str:
     """Says why a weight is not measured."""
-    weight = item.weight
-    measured = kernels.get(id(weight.layer), [])
-    if any(kernel.variable is weight.variable for kernel in measured):
+    if any(kernel.variable is item.weight.variable for kernel in measured):
         return "not called on this batch, or in a compiled function"
     if item.reason is None or item.skipped is Skipped.DEPTHWISE:
-        return f"outputs of {type(weight.layer).__name__} are unknown"
+        return f"outputs of {type(item.weight.layer).__name__} are unknown"
     return item.reason
 
 
 @contextlib.contextmanager
-def _watched(owners: Iterable[keras.layers.Layer], see: See) -> Iterator[None]:
+def _watched(layers: Iterable[keras.layers.Layer], see: See) -> Iterator[None]:
     """Calls `see` on each of these layers and its inputs before its call."""
-    with contextlib.ExitStack() as stack:
-        for layer in {id(layer): layer for layer in owners}.values():
-            # Not by `setattr`, which Keras and PyTorch watch.
-            attributes = vars(layer)
-            if "call" in attributes:
-                undo = functools.partial(
-                    attributes.__setitem__, "call", attributes["call"]
-                )
-            else:
-                undo = functools.partial(attributes.pop, "call")
-            attributes["call"] = _seen(layer, see)
-            stack.callback(undo)
+    # Not by `setattr`, which Keras and PyTorch watch.
+    held = [(vars(layer), vars(layer).get("call")) for layer in layers]
+    try:
+        for layer in layers:
+            vars(layer)["call"] = _seen(layer, see)
         yield
+    finally:
+        for attributes, call in held:
+            if call is None:
+                attributes.pop("call", None)
+            else:
+                attributes["call"] = call
 
 
 def _seen(layer: keras.layers.Layer, see: See) -> Callable[..., Any]:

@@ -174,16 +174,13 @@ def _remark(
     `chance` is the strength variance of independent weights.
     """
     if min(view.stack_shape[1:]) == 1:
-        return "did not change, since one side has a single neuron"
+        return "did not change: a single neuron on one side"
     # Exponent 0 is a shuffle, which is not meant to lower the variance.
     if exponent == 0 or after < before / 2 or before == 0:
         return None
-    how = "rose" if after > before else "fell by less than a factor of 2"
+    how = "rose" if after > before else "fell little"
     if before < chance / 3:
-        return f"{how}: it was low already, as if rewired before"
+        return f"{how}: was low, as if rewired before"
     if math.isinf(exponent):
-        return f"{how}, since there are few neurons"
-    return (
-        f"{how}: there are few neurons, or the weights are small against the 1 "
-        "that the rule adds to the strengths; try a larger `exponent`"
-    )
+        return f"{how}: few neurons"
+    return f"{how}: few neurons or small weights; try a larger `exponent`"

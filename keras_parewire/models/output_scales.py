@@ -58,7 +58,7 @@ def output_scales(
             model raises if the batch does not fit is passed on.
         TypeError: If `model` is not a Keras model or layer.
     """
-    return run_forward(survey_model(model), x)[0]
+    return run_forward(survey_model(model), x, lambda path: None)[0]
 
 
 def rescale_model(
@@ -111,26 +111,22 @@ def rescale_model(
 
     - [Mishkin and Matas, 2016](https://arxiv.org/abs/1511.06422)
     """
-    targets = _targets(to)
+    if isinstance(to, ScaleReport):
+        to = {row.path: row.rms for row in to if row.rms is not None}
+    by_path = to if isinstance(to, Mapping) else {}
+    targets = {k: _positive(v, f"to[{k!r}]") for k, v in by_path.items()}
+    default = None if by_path is to else _positive(to, "to")
     survey = survey_model(model)
     check_no_steps(survey)
-    report, updates = run_forward(survey, x, targets)
+    report, updates = run_forward(survey, x, lambda k: targets.get(k, default))
     measured = [row.path for row in report if row.skipped is None]
-    if isinstance(targets, dict) and not targets.keys() <= set(measured):
+    if not targets.keys() <= set(measured):
         raise ValueError(
             "`to` must name kernels that `output_scales` measures, which are "
             f"{measured}. Received: {sorted(targets.keys() - set(measured))}"
         )
     assign_all(itertools.chain(updates, updates_that_reset(survey)))
     return report
-
-
-def _targets(to: Any) -> float | dict[str, float]:
-    if isinstance(to, ScaleReport):
-        to = {row.path: row.rms for row in to if row.skipped is None}
-    if isinstance(to, Mapping):
-        return {path: _positive(to[path], f"to[{path!r}]") for path in to}
-    return _positive(to, "to")
 
 
 def _positive(rms: Any, name: str) -> float:

@@ -1,11 +1,8 @@
 """The scales of the outputs of a model's kernels, as a table."""
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from keras_parewire.models.strength_table import aligned
+from keras_parewire.tables import WeightTable
 
 
 @dataclass(frozen=True)
@@ -20,7 +17,7 @@ class ScaleRow:
 
 
 @dataclass(frozen=True, repr=False)
-class ScaleReport:
+class ScaleReport(WeightTable[ScaleRow]):
     """The scale of each kernel's outputs on a batch; prints as a table.
 
     Iterating over it, or indexing it, gives one row for each weight of the
@@ -52,43 +49,5 @@ class ScaleReport:
         rows: The rows, as a tuple.
     """
 
-    rows: tuple[ScaleRow, ...]
-
-    def __iter__(self) -> Iterator[ScaleRow]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> ScaleRow:
-        return self.rows[index]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the report as a dict of plain values that JSON can hold."""
-        return {"rows": [asdict(row) for row in self.rows]}
-
-    def __repr__(self) -> str:
-        done = [row for row in self.rows if row.skipped is None]
-        table = [_HEADER, *map(_cells, done)]
-        if not any(row.factor for row in done):
-            table = [cells[:-1] for cells in table]
-        lines = aligned(table)
-        lines.append(f"{len(done)} kernels; rms: root mean square of outputs")
-        reasons = Counter(row.skipped for row in self.rows if row.skipped)
-        if reasons:
-            skipped = ", ".join(f"{n} {why}" for why, n in reasons.items())
-            lines.append(f"skipped: {skipped}")
-        return "\n".join(lines)
-
-
-_HEADER: tuple[str, ...] = ("kernel", "", "rms", "constant share", "factor")
-
-
-def _cells(row: ScaleRow) -> tuple[str, ...]:
-    return (
-        row.path,
-        "",
-        f"{row.rms:.3g}",
-        f"{row.constant_share:.3f}",
-        "" if row.factor is None else f"{row.factor:.3g}",
-    )
+    _columns = "path rms constant_share factor"
+    _note = "rms: root mean square of the outputs"

@@ -1,15 +1,14 @@
 """The strengths of a model's kernels, as a table."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import keras
 
 from keras_parewire.models.kernels import Survey, survey_model
 from keras_parewire.models.layer_axes import Skipped
 from keras_parewire.rewiring.strengths import view_variance
+from keras_parewire.tables import WeightTable
 
 # The strength variances before and after and the remark, by the weight's place.
 Measured: TypeAlias = dict[int, tuple[float, float, str | None]]
@@ -31,7 +30,7 @@ class ReportRow:
 
 
 @dataclass(frozen=True, repr=False)
-class StrengthReport:
+class StrengthReport(WeightTable[ReportRow]):
     """The strength variance of each kernel of a model; prints as a table.
 
     Iterating over it, or indexing it, gives one row for each weight of the
@@ -46,8 +45,10 @@ class StrengthReport:
         it, averaged over the groups; equal if nothing was rewired;
     - `skipped`: why the weight was left alone, or None. The row of such a
         weight has only a path and a shape;
-    - `remark`: None, or how the rewiring fell short: the strength variance
-        rose, or did not fall by a factor of 2.
+    - `remark`: None, or how the rewiring fell short, and why: the strength
+        variance rose, or did not fall by a factor of 2. A larger `exponent`
+        helps where there are few neurons, or where weights are small against
+        the 1 that the rule adds to strengths.
 
     Example:
 
@@ -65,65 +66,10 @@ class StrengthReport:
         seed: The seed that reproduces the result, or None if nothing was drawn.
     """
 
-    rows: tuple[ReportRow, ...]
+    _columns = "path shape inputs outputs groups before after remark"
+    _note = "before, after: strength variance"
+
     seed: int | None
-
-    def __iter__(self) -> Iterator[ReportRow]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> ReportRow:
-        return self.rows[index]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the report as a dict of plain values that JSON can hold."""
-        return {"seed": self.seed, "rows": [asdict(row) for row in self.rows]}
-
-    def __repr__(self) -> str:
-        kernels = sum(row.skipped is None for row in self.rows)
-        return (
-            f"<StrengthReport of {kernels} kernels, "
-            f"{len(self.rows) - kernels} skipped; print it for the table>"
-        )
-
-    def __str__(self) -> str:
-        done = [row for row in self.rows if row.skipped is None]
-        lines = aligned([_HEADER, *map(_cells, done)])
-        lines.append(f"{len(done)} kernels; before, after: strength variance")
-        remarks = Counter(row.remark for row in done if row.remark)
-        lines += [f"* {count}: it {why}" for why, count in remarks.items()]
-        reasons = Counter(row.skipped for row in self.rows if row.skipped)
-        if reasons:
-            skipped = (f"{count} {why}" for why, count in reasons.items())
-            lines.append(f"skipped: {', '.join(skipped)}")
-        return "\n".join(lines)
-
-
-_HEADER = (*"kernel shape inputs outputs groups before after".split(), "")
-
-
-def _cells(row: ReportRow) -> tuple[str, ...]:
-    return (
-        row.path,
-        str(row.shape).replace(" ", ""),
-        *map(str, (row.inputs, row.outputs, row.groups)),
-        *(f"{variance:.3g}" for variance in (row.before, row.after)),
-        "*" if row.remark else "",
-    )
-
-
-def aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
-    """Joins the cells of each row: words aligned left, numbers right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for cells in table:
-        both = list(zip(cells, widths, strict=True))
-        words = [cell.ljust(width) for cell, width in both[:2]]
-        numbers = [cell.rjust(width) for cell, width in both[2:]]
-        lines.append("  ".join(words + numbers).rstrip())
-    return lines
 
 
 def strength_report(model: keras.Model | keras.layers.Layer) -> StrengthReport:

@@ -8,8 +8,9 @@ import numpy as np
 from keras import ops
 
 from keras_parewire.studies.arms import Arm
-from keras_parewire.studies.report import aligned, significant
+from keras_parewire.studies.report import significant
 from keras_parewire.studies.runs import apply_arm, named_metrics, new_model
+from keras_parewire.tables import aligned
 
 SAME = """\
 Training is repeatable here: two runs of seed 0 gave the same numbers and \

@@ -18,6 +18,7 @@ from keras_parewire.studies.statistics import (
     half_width,
     paired_differences,
 )
+from keras_parewire.tables import aligned, one_line
 
 # How many failed runs are listed.
 LISTED = 20
@@ -64,7 +65,7 @@ def report(
     lines += ["", "## Configuration", ""]
     identity = rows[0]["identity"]
     facts = {**identity["config"], **identity["environment"]}
-    lines += [f"- {name}: {_one_line(fact)}" for name, fact in facts.items()]
+    lines += [f"- {name}: {one_line(fact)}" for name, fact in facts.items()]
     return Report("\n".join(lines) + "\n")
 
 
@@ -133,22 +134,6 @@ def _shown(item: Comparison) -> tuple[str, str]:
     return mean, " to ".join(ends) if high < math.inf else ""
 
 
-def aligned(rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Returns the lines of a table in Markdown whose columns line up.
-
-    Columns without a value are left out. The first row is the header.
-    """
-    texts = [[_one_line(cell).replace("|", "\\|") for cell in r] for r in rows]
-    columns = [column for column in zip(*texts, strict=True) if any(column[1:])]
-    widths = [max(map(len, column)) for column in columns]
-    lines = [
-        [text.ljust(width) for text, width in zip(line, widths, strict=True)]
-        for line in zip(*columns, strict=True)
-    ]
-    lines.insert(1, ["-" * width for width in widths])
-    return [f"| {' | '.join(line)} |" for line in lines]
-
-
 def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns lines that count the failed runs of each arm, and list some."""
     failed = [row for row in rows if row["metrics"] is None]
@@ -157,7 +142,7 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     arms = [f"`{arm}` {counts[arm]} of {n}" for arm, n in runs.items()]
     lines = [f"Failed runs, not in the means: {', '.join(arms)}.", ""]
     for row in failed[:LISTED]:
-        error = _one_line(row["error"])
+        error = one_line(row["error"])
         lines.append(f"- `{row['arm']}`, seed {row['seed']}: {error}")
     if len(failed) > LISTED:
         lines.append(f"- and {len(failed) - LISTED} more")
@@ -188,8 +173,3 @@ def _spread(sample: Sequence[float]) -> str:
     mean, deviation = float(np.mean(sample)), float(np.std(sample, ddof=1))
     unit = deviation or abs(mean) / 100
     return f"{significant(mean, unit)} ± {significant(deviation, deviation)}"
-
-
-def _one_line(cell: Any) -> str:
-    # The message of an exception may have several lines.
-    return " ".join(str(cell).split())

@@ -445,11 +445,12 @@ def test_outputs_of_zeros_have_no_constant_share():
 def test_table():
     model = cnn()
     text = str(output_scales(model, IMAGES))
-    assert text.splitlines()[1].startswith("conv/kernel ")
+    assert text.splitlines()[2].startswith("| conv/kernel ")
     assert "factor" not in text
     assert "skipped: 3 bias, 4 normalization" in text
     report = rescale_model(model, IMAGES)
-    assert "factor" in repr(report)
+    assert "factor" in report._repr_markdown_()
+    assert "3 kernels, 7 skipped" in repr(report)
     assert report.to_dict()["rows"][0]["rms"] == pytest.approx(1)
 
 
