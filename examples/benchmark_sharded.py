@@ -133,11 +133,7 @@ def in_new_process(*task, devices=DEVICES):
     """Starts this script on one of its tasks."""
     return subprocess.Popen(
         [sys.executable, __file__, "--task", json.dumps(task)],
-        env={
-            **os.environ,
-            "JAX_NUM_CPU_DEVICES": str(devices),
-            "KERAS_PAREWIRE_NUM_THREADS": "1",
-        },
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -2,16 +2,13 @@
 
     KERAS_BACKEND=jax python docs/measurements/large.py
 
-Measures the time for each weight of a large kernel, on one thread, and that of
+Measures the time for each weight of a large kernel and that of
 drawing an orthogonal kernel, and writes `large.md` beside itself: arithmetic,
 not a measurement of that model.
 """
 
-import os
 import time
 from pathlib import Path
-
-os.environ["KERAS_PAREWIRE_NUM_THREADS"] = "1"
 
 import keras
 import numpy as np
@@ -67,7 +64,7 @@ def main():
     text = f"""\
 | {len(SHAPES)} kernels with {sum(sizes) / 1e9:.1f} billion weights | |
 | --- | --- |
-| rewiring, at {for_weight * 1e9:.0f} ns for each weight on one thread | \
+| rewiring, at {for_weight * 1e9:.0f} ns for each weight | \
 {duration(sum(sizes) * for_weight)} |
 | drawing them from an orthogonal base, at {1e-9 / for_operation:.0f} GFLOP/s \
 for the QR decomposition | {duration(draws)} |

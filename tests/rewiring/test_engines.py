@@ -12,7 +12,6 @@ from keras_parewire import rewire, strengths
 from keras_parewire.rewiring import host_engine, sorting, traced_engine
 from keras_parewire.rewiring.noise import host_noise
 from keras_parewire.rewiring.seeding import noise_key
-from keras_parewire.rewiring.threads import THREADS_VARIABLE
 
 EXPONENTS = [0.0, 0.1, 1.0, float("inf")]
 SHAPES = [(7, 300), (2, 2), (1, 9), (9, 1), (1, 1)]
@@ -77,13 +76,13 @@ def test_engines_agree_with_the_oracle(shape, exponent):
 
 @pytest.mark.any_backend
 @pytest.mark.parametrize("shape", [(1031, 1101), (200, 1400), (3, 70000)])
-def test_slabs_and_threads_change_nothing(monkeypatch, shape):
+def test_slabs_and_the_thread_change_nothing(monkeypatch, shape):
     # Several slabs in a pass; the first kernel is large enough for threads.
     kernel = np.random.default_rng(0).standard_normal(shape, np.float32)
     noise = make_noise(shape, 1.0)
     expected = reference.clocked(kernel, noise)
-    for threads in ("1", "3"):
-        monkeypatch.setenv(THREADS_VARIABLE, threads)
+    for least in (host_engine._AHEAD, math.inf):
+        monkeypatch.setattr(host_engine, "_AHEAD", least)
         assert_same(by_host(kernel, noise, 1.0), expected)
 
 
@@ -100,8 +99,7 @@ def test_rewire_is_traceable(monkeypatch, slab):
 
 
 @pytest.mark.any_backend
-def test_errors_of_the_thread_are_raised(monkeypatch):
-    monkeypatch.setenv(THREADS_VARIABLE, "2")
+def test_errors_of_the_thread_are_raised():
     with pytest.raises(ZeroDivisionError):
         draws = [lambda first, count: 1 / 0] * 2
         host_engine.rewire_matrix(np.ones((1024, 1024), "f4"), draws, 1.0)
