@@ -131,6 +131,16 @@ def draw_from_base(
     base: Base, shape: Sequence[int], dtype: str | None
 ) -> Kernel:
     """Draws a kernel and checks what Keras does not check."""
+    drawn = draw_tensor(base, shape, dtype)
+    values = values_or_none(drawn)
+    if values is None:
+        return drawn
+    check_finite(values, f"a draw of {base!r}")
+    return values
+
+
+def draw_tensor(base: Base, shape: Sequence[int], dtype: str | None) -> Tensor:
+    """Draws a kernel whose values are not looked at."""
     if dtype is not None:
         check_float(dtype)
     drawn = as_tensor(base(shape, dtype=dtype), "initializer(shape)")
@@ -141,14 +151,8 @@ def draw_from_base(
             f"{tuple(drawn.shape)} for shape={shape}"
         )
     check_float(drawn.dtype)
-    if dtype is not None:
-        # Functions of NumPy may return float64 whatever the dtype.
-        drawn = ops.cast(drawn, dtype)
-    values = values_or_none(drawn)
-    if values is None:
-        return drawn
-    check_finite(values, f"a draw of {base!r}")
-    return values
+    # Functions of NumPy may return float64 whatever the dtype.
+    return drawn if dtype is None else ops.cast(drawn, dtype)
 
 
 def has_seed(base: Any) -> bool:

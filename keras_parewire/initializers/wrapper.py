@@ -14,7 +14,7 @@ import keras
 from keras_parewire.initializers.bases import (
     Base,
     Kernel,
-    draw_from_base,
+    draw_tensor,
     reseeded,
     resolve_base,
     serialize_base,
@@ -72,7 +72,7 @@ class InitializerWrapper(keras.initializers.VarianceScaling):
         base = self._complete_base()
         # Shape inference throws the values away.
         if _infers_shapes() or 0 in view.kernel_shape:
-            return placed(lambda: draw_from_base(base, shape, dtype), layout)
+            return placed(lambda: draw_tensor(base, shape, dtype), layout)
         return placed(lambda: self._transformed(base, view, dtype), layout)
 
     def _transformed(
