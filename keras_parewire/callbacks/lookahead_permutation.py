@@ -8,17 +8,13 @@ import keras
 import numpy as np
 
 from keras_parewire.callbacks.pools import PooledWeight
-from keras_parewire.callbacks.sync_steps import (
-    Period,
-    optimizer_steps,
-    period_in_epoch,
-)
 from keras_parewire.models.kernels import (
     Selection,
     classify_weights,
     warn_if_unknown,
 )
 from keras_parewire.models.layer_axes import Skipped
+from keras_parewire.models.optimizers import steps_of
 from keras_parewire.models.weights import assign_all
 from keras_parewire.rewiring.validation import check_count
 
@@ -63,24 +59,9 @@ class LookaheadPermutation(keras.callbacks.Callback):
     **Batch normalization.** A sync does not update its moving statistics, so
     predictions right after one can be poor: the test accuracy of a small CNN
     for CIFAR-10 fell from 47 % to 21 % in its first sync and from 61 % to 48 %
-    in its tenth, and new statistics brought it to 51 % and 62 %. Training does
-    not use the moving statistics. Before you use a synced model, re-estimate
-    them by calling it on batches of training data, as is usual for averaged
-    weights:
-
-    ```python
-    normalization = [
-        layer
-        for layer in model.layers
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
-    for i, batch in enumerate(batches):
-        for layer in normalization:
-            layer.momentum = i / (i + 1)  # Averages over all batches.
-        model(batch, training=True)
-    ```
-
-    Reset `momentum` before you train further.
+    in its tenth. Training does not use them. Before you use a synced model,
+    average them anew over batches of training data, called with
+    `training=True`, as is usual for averaged weights: that gave 51 % and 62 %.
 
     Example:
 
@@ -94,10 +75,9 @@ class LookaheadPermutation(keras.callbacks.Callback):
 
     Args:
         sync_period: Positive integer, the number of optimizer steps from one
-            sync to the next, counted from the model's first step. Or a function
-            that takes the index of an epoch, starting from 0, and returns the
-            period in that epoch. The authors sync about once an epoch. With
-            gradient accumulation, a step is an update of the weights.
+            sync to the next, counted from the model's first step. The authors
+            sync about once an epoch. With gradient accumulation, a step is an
+            update of the weights.
         layers: None for all layers, a function of a layer, or a list of layers
             and patterns of names: see `rewire_model`.
         include_bias: Boolean, whether to re-order biases too, each as one
@@ -123,16 +103,14 @@ class LookaheadPermutation(keras.callbacks.Callback):
 
     def __init__(
         self,
-        sync_period: Period,
+        sync_period: int,
         *,
         layers: Selection = None,
         include_bias: bool = False,
         sync_at_end: bool = True,
     ) -> None:
         super().__init__()
-        if not callable(sync_period):
-            sync_period = check_count(sync_period, "sync_period")
-        self.sync_period = sync_period
+        self.sync_period = check_count(sync_period, "sync_period")
         self.layers = layers
         self.include_bias = include_bias
         self.sync_at_end = sync_at_end
@@ -141,9 +119,8 @@ class LookaheadPermutation(keras.callbacks.Callback):
         self._pools: list[np.ndarray] = []
         # Whether the current call of `fit` has passed the checks of the pools.
         self._started = False
-        # The current epoch's period, the step of the next sync, and how many
-        # executions must pass before that step can be reached.
-        self._period = 1
+        # The step of the next sync, and how many executions must pass before
+        # it can be reached.
         self._next_sync = 0
         self._executions_left = 0
 
@@ -169,22 +146,17 @@ class LookaheadPermutation(keras.callbacks.Callback):
         )
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        model = self.model
-        optimizer_steps(model)
-        epochs = (self.params or {}).get("epochs") or 0
-        for epoch in range(epochs if callable(self.sync_period) else 1):
-            period_in_epoch(self.sync_period, epoch, model)
+        _check_executions(self.model, self.sync_period)
         self._started = False
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         model = self.model
-        steps = optimizer_steps(model)
+        steps = steps_of(model.optimizer)
         if not self._started:
             # Not in `on_train_begin`: a callback that restores the model may
             # come later in the list.
-            self._start(model, steps, epoch)
+            self._start(model, steps)
             self._started = True
-        self._period = period_in_epoch(self.sync_period, epoch, model)
         self._schedule(model, steps)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
@@ -206,19 +178,18 @@ class LookaheadPermutation(keras.callbacks.Callback):
         if self.sync_at_end and self._started:
             self._sync(self.model)
 
-    def _start(self, model: keras.Model, steps: int, epoch: int) -> None:
+    def _start(self, model: keras.Model, steps: int) -> None:
         """Takes the pools, or checks that the existing ones fit the model."""
         weights = self._find_weights(model)
         if not self._pools:
-            period = period_in_epoch(self.sync_period, max(epoch - 1, 0), model)
-            if steps % period:
+            if steps % self.sync_period:
                 raise ValueError(
                     "The initial weights must be taken before the first step "
                     "or right after a sync, at a multiple of `sync_period`: "
                     "restore a checkpoint made at a sync, or, to start from "
                     "the present weights, compile the model again. Received: "
                     f"model={model.name!r} after {steps} steps of its "
-                    f"optimizer, sync_period={period}"
+                    f"optimizer, sync_period={self.sync_period}"
                 )
             self._weights = weights
             self._pools = [weight.pool() for weight in weights]
@@ -260,14 +231,15 @@ class LookaheadPermutation(keras.callbacks.Callback):
 
     def _schedule(self, model: keras.Model, steps: int) -> None:
         """Sets the next sync of a model that has been trained for `steps`."""
-        self._next_sync = (steps // self._period + 1) * self._period
+        period = self.sync_period
+        self._next_sync = (steps // period + 1) * period
         self._executions_left = math.ceil(
             (self._next_sync - steps) / model.steps_per_execution
         )
 
     def _counted_steps(self, model: keras.Model) -> int:
         """Returns the optimizer's steps; raises if another one trains."""
-        steps = optimizer_steps(model)
+        steps = steps_of(model.optimizer)
         if not steps and not self.is_synced():
             raise ValueError(
                 "The steps of `model.optimizer` time the syncs, but the "
@@ -292,3 +264,26 @@ class LookaheadPermutation(keras.callbacks.Callback):
                 f"model={model.name!r}, layers={self.layers!r}"
             )
         return pooled
+
+
+def _check_executions(model: keras.Model, sync_period: int) -> None:
+    """Checks that no sync falls within an execution of several batches."""
+    if getattr(model, "optimizer", None) is None:
+        raise ValueError(
+            "The model must have an optimizer, whose steps time the syncs: "
+            "compile it with one. Received: "
+            f"model={model.name!r} with optimizer=None"
+        )
+    # Mixed precision wraps the optimizer that accumulates.
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    accumulation = optimizer.gradient_accumulation_steps or 1
+    if sync_period * accumulation % model.steps_per_execution:
+        raise ValueError(
+            "`steps_per_execution` must divide the number of batches between "
+            "two syncs, which is `sync_period` times the optimizer's "
+            "`gradient_accumulation_steps`: callbacks only run between "
+            "executions. Received: "
+            f"steps_per_execution={model.steps_per_execution}, "
+            f"sync_period={sync_period}, "
+            f"gradient_accumulation_steps={accumulation}"
+        )
