@@ -7,7 +7,6 @@ import inspect
 import json
 import linecache
 import math
-import os
 import re
 import sys
 import warnings
@@ -29,17 +28,10 @@ def describe(value: Any, what: str) -> Any:
     """Describes arms or a configuration in types that JSON can hold."""
 
     def convert(item: Any) -> Any:
-        if isinstance(item, np.generic):
-            return item.item()
-        if isinstance(item, np.ndarray):
-            digest = _digest(np.ascontiguousarray(item).tobytes())
-            return f"{item.dtype} array of shape {item.shape}, {digest}"
+        if isinstance(item, np.generic | np.ndarray):
+            return item.tolist()
         if isinstance(item, range):
             return list(item)
-        if isinstance(item, os.PathLike):
-            return os.fspath(item)
-        if isinstance(item, keras.layers.Layer):
-            return f"layer {item.name}"
         if isinstance(item, functools.partial):
             parts = {"arguments": item.args, "keywords": item.keywords}
             return {"call": item.func, **parts}

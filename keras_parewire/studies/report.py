@@ -20,9 +20,6 @@ from keras_parewire.studies.statistics import (
 )
 from keras_parewire.tables import aligned, one_line
 
-# How many failed runs are listed.
-LISTED = 20
-
 NOTES = """\
 Means ± standard deviations over the runs of an arm. Differences are means over
 the seeds of which both arms have a run, and effects are in standard deviations
@@ -135,18 +132,19 @@ def _shown(item: Comparison) -> tuple[str, str]:
 
 
 def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns lines that count the failed runs of each arm, and list some."""
-    failed = [row for row in rows if row["metrics"] is None]
+    """Returns lines that count the failed runs of each arm."""
     runs = Counter(row["arm"] for row in rows)
-    counts = Counter(row["arm"] for row in failed)
-    arms = [f"`{arm}` {counts[arm]} of {n}" for arm, n in runs.items()]
-    lines = [f"Failed runs, not in the means: {', '.join(arms)}.", ""]
-    for row in failed[:LISTED]:
-        error = one_line(row["error"])
-        lines.append(f"- `{row['arm']}`, seed {row['seed']}: {error}")
-    if len(failed) > LISTED:
-        lines.append(f"- and {len(failed) - LISTED} more")
-    return [*lines, ""] if failed else []
+    lines = []
+    for arm in runs:
+        failed = [x for x in rows if x["arm"] == arm and x["metrics"] is None]
+        if failed:
+            error = one_line(failed[0]["error"])
+            lines += [
+                f"- {len(failed)} of {runs[arm]} runs of `{arm}` failed and "
+                f"are not in the means, the first (seed {failed[0]['seed']}) "
+                f"with {error}"
+            ]
+    return lines
 
 
 def _table(

@@ -249,8 +249,8 @@ def test_failed_runs_are_kept_and_shown(make_study, failure):
         if failure == "raise"
         else f"Not finite: loss is {failure}"
     )
-    assert f"`plain`, seed 1: {expected}" in text
-    assert "not in the means: `plain` 1 of 4, `pa` 1 of 4." in text
+    assert "1 of 4 runs of `plain` failed and are not in" in text
+    assert f"the first (seed 1) with {expected}" in text
     # They are not made again, which is said again.
     with pytest.warns(UserWarning, match=r"2 of 8 runs have failed, .*'plain'"):
         study.run(range(4), verbose=0)
