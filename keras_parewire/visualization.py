@@ -1,5 +1,6 @@
-"""Plots of the strengths in a kernel or a model, drawn with Matplotlib."""
+"""Plots of strengths and of studies, drawn with Matplotlib."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -14,6 +15,8 @@ from keras_parewire.rewiring.values import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from keras_parewire.studies import Comparison
 
 __all__ = ["plot_strength_variances", "plot_strengths"]
 
@@ -132,6 +135,47 @@ def plot_strength_variances(
     axes.set_xlabel("strength variance")
     axes.grid(axis="x", alpha=0.3)
     return axes
+
+
+def plot_comparisons(
+    comparisons: "Sequence[Comparison]",
+    samples: Sequence[np.ndarray],
+    margin: float | None = None,
+) -> Any:
+    """Plots comparisons in one metric and their differences by seed.
+
+    See `Study.plot`.
+    """
+    from matplotlib.figure import Figure
+
+    if not comparisons:
+        raise ValueError(
+            "A figure of differences needs two arms that have completed a run "
+            "of the same seed. Received: 0 comparisons"
+        )
+    # Not from `pyplot`, which would keep the figure.
+    figure: Any = Figure((5, 2 + 0.5 * len(comparisons)), layout="constrained")
+    axes = figure.subplots()
+    if margin is not None:
+        axes.axvspan(-margin, margin, color="0.9")
+    pairs = zip(comparisons, samples, strict=True)
+    for place, (item, differences) in enumerate(pairs):
+        color = f"C{place}"
+        heights = place + np.linspace(0.15, 0.45, item.n)
+        axes.plot(differences, heights, ".", color=color, alpha=0.4)
+        # Without an interval, there is only the mean.
+        half = item.interval[1] - item.difference
+        half = half if np.isfinite(half) else 0.0
+        style: Any = {"color": color, "fmt": "o", "markersize": 4}
+        axes.errorbar([item.difference], [place], xerr=half, **style)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.locator_params(axis="x", nbins=6)  # Long labels would touch.
+    _, reference, metric, *_ = comparisons[0]
+    axes.set_xlabel(f"{metric}, difference from {reference}")
+    axes.set_ylim(len(comparisons) - 0.4, -0.6)
+    arms = [item.arm for item in comparisons]
+    axes.set_yticks(range(len(arms)), arms, fontsize="small")
+    return figure
 
 
 def _axes(ax: Any, size: tuple[float, float]) -> "Axes":

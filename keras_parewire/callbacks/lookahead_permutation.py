@@ -10,7 +10,7 @@ import numpy as np
 from keras_parewire.callbacks.pools import PooledWeight
 from keras_parewire.models.kernels import (
     Selection,
-    classify_weights,
+    survey_model,
     warn_if_unknown,
 )
 from keras_parewire.models.layer_axes import Skipped
@@ -251,7 +251,7 @@ class LookaheadPermutation(keras.callbacks.Callback):
         return steps
 
     def _find_weights(self, model: keras.Model) -> list[PooledWeight]:
-        classified = classify_weights(model, self.layers)
+        classified = survey_model(model, self.layers).weights
         warn_if_unknown(classified, stacklevel=2)
         pooled = []
         for item in classified:

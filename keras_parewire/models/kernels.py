@@ -93,13 +93,6 @@ def survey_model(
     return Survey(model, classified, optimizers, generators, unbuilt)
 
 
-def classify_weights(
-    model: keras.Model | keras.layers.Layer, layers: Selection = None
-) -> list[ClassifiedWeight]:
-    """Returns only the weights of a survey."""
-    return survey_model(model, layers).weights
-
-
 def warn_if_unknown(
     classified: list[ClassifiedWeight], stacklevel: int
 ) -> None:

@@ -29,6 +29,7 @@ from keras_parewire.studies.statistics import (
     check_margin,
     columns,
     compare,
+    paired_differences,
     undecided_arms,
 )
 
@@ -330,10 +331,15 @@ class Study:
         about. Needs `keras_parewire[plot]`. Arguments and errors are those of
         `compare`, or no seed may have completed runs of two arms.
         """
-        from keras_parewire.studies.plot import plot
+        from keras_parewire.visualization import plot_comparisons
 
-        found = self.compare(margin=margin)
-        return plot(columns(self._rows, self.arms), found, margin)
+        values = columns(self._rows, self.arms)
+        found = [x for x in self.compare(margin=margin) if x.n and x.verdict]
+        samples = [
+            paired_differences(values[x.arm], values[x.reference], x.metric)
+            for x in found
+        ]
+        return plot_comparisons(found, samples, margin)
 
     def _undecided_arms(
         self, margin: float | None, later: Collection[int] = ()

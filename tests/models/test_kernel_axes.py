@@ -11,7 +11,7 @@ from helpers import as_array, assert_same
 from keras import layers
 
 from keras_parewire import register_axes, rewire_model, strength_report
-from keras_parewire.models.kernels import classify_weights
+from keras_parewire.models.kernels import survey_model
 from keras_parewire.models.layer_axes import AXES_OF_LAYERS
 from keras_parewire.rewiring.matrix_view import matrix_view
 
@@ -91,7 +91,7 @@ CELLS = {
 
 def view_of(layer, name):
     """The view of a weight, and the weight."""
-    for item in classify_weights(layer, [layer]):
+    for item in survey_model(layer, [layer]).weights:
         if item.weight.variable.name == name:
             return item.view, item.weight.variable
     raise AssertionError(f"no weight {name}")
@@ -234,7 +234,7 @@ def test_axes_of_attention_are_true(make, shape):
     layer = make()
     layer(np.ones((1, *shape)), np.ones((1, *shape)))
     tested = 0
-    for item in classify_weights(layer):
+    for item in survey_model(layer).weights:
         weight = item.weight
         if weight.variable.name == "kernel":
             projection = weight.layer

@@ -16,7 +16,7 @@ from keras_parewire import (
     strength_report,
     strength_variance,
 )
-from keras_parewire.models.kernels import classify_weights
+from keras_parewire.models.kernels import survey_model
 from keras_parewire.models.layer_axes import AXES_OF_LAYERS
 
 IMAGES = np.random.default_rng(0).random((4, 8, 8, 3), np.float32)
@@ -88,7 +88,7 @@ def test_keeps_values_and_leaves_the_rest():
 def test_rewires_by_the_rule_of_rewire():
     model = dense_model()
     before = as_array(model.layers[0].kernel).copy()
-    weight = classify_weights(model)[0].weight
+    weight = survey_model(model).weights[0].weight
     row = rewire_model(model, exponent=2.0, seed=5)[0]
     seed = weight.seed(5, 0)
     expected = rewire(before, exponent=2.0, seed=seed)
@@ -591,7 +591,7 @@ def test_containers_that_hold_themselves():
 
 def test_owners_are_those_of_keras():
     model = mixed()
-    for item in classify_weights(model):
+    for item in survey_model(model).weights:
         weight, owner = item.weight, item.weight.layer
         assert owner in model._flatten_layers()
         inner = owner._flatten_layers(include_self=False)
@@ -703,5 +703,5 @@ def test_torch_parameters():
 
 def test_shared_layers_and_aliases_are_done_once():
     model = mixed()
-    variables = [id(i.weight.variable) for i in classify_weights(model)]
+    variables = [id(i.weight.variable) for i in survey_model(model).weights]
     assert len(variables) == len(set(variables)) == len(model.weights)

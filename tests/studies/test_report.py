@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from keras_parewire.studies import Study, compare
-from keras_parewire.studies.plot import plot
 from keras_parewire.studies.report import Report, report
-from keras_parewire.studies.statistics import columns
+from keras_parewire.studies.statistics import columns, paired_differences
+from keras_parewire.visualization import plot_comparisons
 
 pytestmark = pytest.mark.any_backend
 
@@ -51,7 +51,12 @@ def make_report(rows, **options):
 
 def make_plot(rows, **options):
     values = columns(rows, arms_of(rows))
-    return plot(values, compare(values, **options), options.get("margin"))
+    found = [x for x in compare(values, **options) if x.n and x.verdict]
+    samples = [
+        paired_differences(values[x.arm], values[x.reference], x.metric)
+        for x in found
+    ]
+    return plot_comparisons(found, samples, options.get("margin"))
 
 
 @pytest.mark.parametrize(
@@ -247,9 +252,9 @@ def test_figure_of_few_seeds_has_no_intervals():
 
 
 def test_figure_of_one_arm():
-    with pytest.raises(ValueError, match=r"Received: completed runs of \['pl"):
+    with pytest.raises(ValueError, match="Received: 0 comparisons"):
         make_plot(make_rows(failed=[("pa", seed) for seed in range(12)]))
-    with pytest.raises(ValueError, match=r"Received: completed runs of \['pl"):
+    with pytest.raises(ValueError, match="Received: 0 comparisons"):
         make_plot(make_rows(arms=("plain",)))
 
 
