@@ -143,32 +143,24 @@ def _sides(
         raise ValueError(
             f"`input_axes` and `output_axes` must be given together. {received}"
         )
-    sides = []
-    for axes, name in (input_axes, "input_axes"), (output_axes, "output_axes"):
-        side = _as_integers(axes)
-        if side is None:
-            raise TypeError(
-                f"`{name}` must be a list of integers. "
-                f"Received: {name}={axes!r}"
-            )
-        if rank is not None:
-            for axis in side:
-                if not -rank <= axis < rank:
-                    raise ValueError(
-                        f"Every axis must exist. Axis {axis} is out of range "
-                        f"for a kernel of rank {rank}. {received}"
-                    )
-            side = [axis % rank for axis in side]
-        sides.append(side)
-    inputs, outputs = sides
-    if len({*inputs}) < len(inputs) or len({*outputs}) < len(outputs):
-        raise ValueError(
-            "`input_axes` and `output_axes` must not name an axis twice. "
+    inputs, outputs = map(_as_integers, (input_axes, output_axes))
+    if inputs is None or outputs is None:
+        raise TypeError(
+            "`input_axes` and `output_axes` must be lists of integers. "
             f"{received}"
         )
-    if {*inputs} & {*outputs}:
+    if rank is not None:
+        if not all(-rank <= axis < rank for axis in (*inputs, *outputs)):
+            raise ValueError(
+                "`input_axes` and `output_axes` must name axes that exist, in "
+                f"a kernel of rank {rank}. {received}"
+            )
+        inputs = [axis % rank for axis in inputs]
+        outputs = [axis % rank for axis in outputs]
+    if len({*inputs, *outputs}) < len(inputs) + len(outputs):
         raise ValueError(
-            f"`input_axes` and `output_axes` must not overlap. {received}"
+            "`input_axes` and `output_axes` must name each axis once. "
+            f"{received}"
         )
     return inputs, outputs
 
