@@ -16,8 +16,6 @@ from keras_parewire.rewiring.values import Tensor
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from keras_parewire.studies import Comparison
-
 __all__ = ["plot_strength_variances", "plot_strengths"]
 
 
@@ -138,7 +136,7 @@ def plot_strength_variances(
 
 
 def plot_comparisons(
-    comparisons: "Sequence[Comparison]",
+    comparisons: Sequence[Any],
     samples: Sequence[np.ndarray],
     margin: float | None = None,
 ) -> Any:
