@@ -14,8 +14,7 @@ from keras_parewire.models.kernels import (
     warn_if_unknown,
 )
 from keras_parewire.models.layer_axes import Skipped
-from keras_parewire.models.optimizers import steps_of
-from keras_parewire.models.weights import assign_all
+from keras_parewire.models.updates import assign_all, steps_of
 from keras_parewire.rewiring.validation import check_count
 
 Logs: TypeAlias = dict[str, Any] | None

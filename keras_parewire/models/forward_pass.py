@@ -14,7 +14,8 @@ from keras_parewire.models.kernel_outputs import Product, products_of
 from keras_parewire.models.kernels import ClassifiedWeight, Survey
 from keras_parewire.models.layer_axes import Skipped
 from keras_parewire.models.scale_table import ScaleReport, ScaleRow
-from keras_parewire.models.weights import OwnedWeight, Update
+from keras_parewire.models.updates import Update
+from keras_parewire.models.weights import OwnedWeight
 from keras_parewire.rewiring.values import (
     Tensor,
     known_values,

@@ -2,35 +2,40 @@
 
 import itertools
 import math
-import warnings
 
 import keras
 import numpy as np
 
 from keras_parewire.models.kernels import (
-    ClassifiedWeight,
     Selection,
     survey_model,
     warn_if_unknown,
 )
-from keras_parewire.models.optimizers import check_no_steps, updates_that_reset
 from keras_parewire.models.strength_table import (
     Measured,
     StrengthReport,
     make_report,
 )
-from keras_parewire.models.weights import Stream, Update, assign_all
+from keras_parewire.models.updates import (
+    Update,
+    assign_all,
+    check_no_steps,
+    updates_that_reset,
+    warn_if_trained,
+)
+from keras_parewire.models.weights import Stream
 from keras_parewire.rewiring.matrix_view import MatrixView
 from keras_parewire.rewiring.rewire import host_rewire
 from keras_parewire.rewiring.seeding import (
     Seed,
     check_seed,
+    derive_seed,
+    integer_key,
     integer_seed,
-    noise_key,
 )
 from keras_parewire.rewiring.strengths import view_variance
 from keras_parewire.rewiring.validation import check_exponent
-from keras_parewire.rewiring.values import known_values
+from keras_parewire.rewiring.values import check_finite, known_values
 
 
 def rewire_model(
@@ -112,7 +117,7 @@ def rewire_model(
     survey = survey_model(model, layers)
     warn_if_unknown(survey.weights, stacklevel=2)
     check_no_steps(survey)
-    _warn_if_trained(survey.weights, stacklevel=2)
+    warn_if_trained(survey, stacklevel=2)
     number = integer_seed(seed)
     kernels = [(i.weight, i.view) for i in survey.weights if i.view is not None]
     total = sum(math.prod(weight.shape) for weight, _ in kernels)
@@ -120,10 +125,11 @@ def rewire_model(
     measured: Measured = {}
     updates: list[Update] = []
     for weight, view in kernels:
-        values = weight.finite_values()
-        key = noise_key(weight.seed(number, Stream.REWIRING))
+        values = known_values(weight.variable)
+        check_finite(values, weight.variable.path)
+        key = integer_key(derive_seed(number, weight.place, Stream.REWIRING))
         rewired = host_rewire(values, view, exponent, key)
-        updates.append((weight.variable, weight.placed(rewired)))
+        updates.append((weight.variable, rewired))
         before, after = (view_variance(x, view) for x in (values, rewired))
         _, rows, columns = view.stack_shape
         chance = float(np.var(values, dtype=float)) * (rows + columns) / 2
@@ -133,33 +139,6 @@ def rewire_model(
     # Assign only when all are computed: an error leaves the model as it was.
     assign_all(itertools.chain(updates, updates_that_reset(survey)))
     return make_report(survey, measured, number)
-
-
-def _warn_if_trained(
-    classified: list[ClassifiedWeight], stacklevel: int
-) -> None:
-    """Warns if weights differ from the constant that they start from."""
-    constants = keras.initializers
-    changed = []
-    for item in classified:
-        weight = item.weight
-        if not item.selected or item.view is not None or weight.is_adapted:
-            continue
-        start = weight.initializer
-        if isinstance(
-            start, constants.Zeros | constants.Ones | constants.Constant
-        ):
-            values = known_values(start(weight.shape, weight.dtype))
-            if not np.array_equal(values, weight.values()):
-                changed.append(weight.variable.path)
-    if changed:
-        warnings.warn(
-            f"The weights of `model` seem to have been trained: {len(changed)} "
-            "of its biases and normalization weights, such as "
-            f"{changed[0]!r}, differ from their initial values. Rewiring keeps "
-            "the values of the kernels but undoes what they have learned.",
-            stacklevel=stacklevel + 1,
-        )
 
 
 def _remark(

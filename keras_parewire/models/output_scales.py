@@ -10,9 +10,12 @@ import numpy as np
 
 from keras_parewire.models.forward_pass import run_forward
 from keras_parewire.models.kernels import survey_model
-from keras_parewire.models.optimizers import check_no_steps, updates_that_reset
 from keras_parewire.models.scale_table import ScaleReport
-from keras_parewire.models.weights import assign_all
+from keras_parewire.models.updates import (
+    assign_all,
+    check_no_steps,
+    updates_that_reset,
+)
 
 Target: TypeAlias = float | Mapping[str, float] | ScaleReport
 

@@ -172,7 +172,7 @@ def _draw(initializer: Any, weight: OwnedWeight, seed: int) -> np.ndarray:
 def _seeds(weight: OwnedWeight, seed: int, purpose: Stream) -> NextSeed:
     """Returns a function that returns one new seed after the other."""
     numbers = itertools.count()
-    own = weight.seed(seed, purpose)
+    own = derive_seed(seed, weight.place, purpose)
     return lambda: derive_seed(own, next(numbers))
 
 

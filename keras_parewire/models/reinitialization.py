@@ -11,14 +11,18 @@ from keras_parewire.models.kernels import (
     survey_model,
     warn_if_unknown,
 )
-from keras_parewire.models.optimizers import updates_that_reset
 from keras_parewire.models.redrawing import draw_kernel, redraw
 from keras_parewire.models.strength_table import (
     Measured,
     StrengthReport,
     make_report,
 )
-from keras_parewire.models.weights import Stream, Update, assign_all
+from keras_parewire.models.updates import (
+    Update,
+    assign_all,
+    updates_that_reset,
+)
+from keras_parewire.models.weights import Stream
 from keras_parewire.rewiring.seeding import (
     Seed,
     check_seed,
@@ -26,6 +30,7 @@ from keras_parewire.rewiring.seeding import (
     integer_seed,
 )
 from keras_parewire.rewiring.strengths import view_variance
+from keras_parewire.rewiring.values import known_values
 
 
 def reinitialize(
@@ -112,7 +117,7 @@ def reinitialize(
         if view is not None and kernel_initializer is not None:
             new[place] = draw_kernel(kernel_initializer, item, number)
             with np.errstate(all="ignore"):  # Its training may have diverged.
-                before = view_variance(item.weight.values(), view)
+                before = view_variance(known_values(item.weight.variable), view)
             measured[place] = before, view_variance(new[place], view), None
         elif item.selected and not item.weight.is_adapted:
             others.append(item.weight)

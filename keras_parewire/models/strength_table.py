@@ -8,6 +8,7 @@ import keras
 from keras_parewire.models.kernels import Survey, survey_model
 from keras_parewire.models.layer_axes import Skipped
 from keras_parewire.rewiring.strengths import view_variance
+from keras_parewire.rewiring.values import check_finite, known_values
 from keras_parewire.tables import WeightTable
 
 # The strength variances before and after and the remark, by the weight's place.
@@ -99,7 +100,8 @@ def strength_report(model: keras.Model | keras.layers.Layer) -> StrengthReport:
     measured: Measured = {}
     for item in survey.weights:
         if item.view is not None:
-            values = item.weight.finite_values()
+            values = known_values(item.weight.variable)
+            check_finite(values, item.weight.variable.path)
             variance = view_variance(values, item.view)
             measured[item.weight.place] = variance, variance, None
     return make_report(survey, measured, None)

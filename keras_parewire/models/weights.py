@@ -9,16 +9,9 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import keras
-import numpy as np
-
-from keras_parewire.rewiring.seeding import derive_seed
-from keras_parewire.rewiring.values import Tensor, check_finite, known_values
 
 # A layer, the layer that holds it, and so on up to the model.
 Chain: TypeAlias = tuple[keras.layers.Layer, ...]
-
-# A variable and its new values.
-Update = tuple[keras.Variable, Tensor]
 
 
 class Stream(enum.IntEnum):
@@ -79,31 +72,6 @@ class OwnedWeight(NamedTuple):
         """Whether the layer's `adapt` measures it, so that nothing draws it."""
         measures = callable(getattr(self.layer, "adapt", None))
         return measures and not self.variable.trainable
-
-    def seed(self, seed: int, purpose: Stream) -> int:
-        """The weight's own seed for one purpose, from the model's seed."""
-        return derive_seed(seed, self.place, purpose)
-
-    def values(self) -> np.ndarray:
-        """The weight's values, which must be known."""
-        return known_values(self.variable)
-
-    def finite_values(self) -> np.ndarray:
-        """The weight's values, which must be known and finite."""
-        values = self.values()
-        check_finite(values, self.variable.path)
-        return values
-
-    def placed(self, values: np.ndarray) -> Tensor:
-        """New values on the devices of the weight.
-
-        Under a distribution, a process then holds only its own shards.
-        """
-        distribution = keras.distribution.distribution()
-        if distribution is None:
-            return values
-        layout = distribution.get_variable_layout(self.variable)
-        return keras.distribution.distribute_tensor(values, layout)
 
 
 def check_layer(model: Any) -> None:
@@ -192,28 +160,3 @@ def instances_in(values: Iterable[Any], kind: type) -> list[Any]:
             stack += [] if id(value) in visited else list(inner)[::-1]
             visited.add(id(value))
     return list(found.values())
-
-
-def assign_all(updates: Iterable[Update]) -> None:
-    """Assigns new values to variables: to all of them or to none.
-
-    An iterator may compute an update from those that were made before it.
-    """
-    done: list[Update] = []
-    try:
-        for variable, values in updates:
-            done.append((variable, _snapshot(variable)))
-            variable.assign(values)
-    except BaseException:
-        for variable, values in done:
-            variable.assign(values)
-        raise
-
-
-def _snapshot(variable: keras.Variable) -> Tensor:
-    """Returns a variable's values, which stay what they are."""
-    if keras.backend.backend() == "jax":
-        # Its tensors never change; those on several hosts stay there.
-        return variable.value
-    # A copy, since PyTorch's arrays share the variable's memory.
-    return np.array(known_values(variable))

@@ -80,14 +80,18 @@ def noise_key(seed: Seed | Tensor) -> tuple[Any, ...]:
     takes one state from a generator.
     """
     if seed is None or isinstance(seed, int):
-        number = integer_seed(seed)
-        # The lower 64 bits: as many as a generator's state has.
-        return (number & _WORD, number >> 32 & _WORD, _SALT, 0)
+        return integer_key(integer_seed(seed))
     traced = _next_state(seed)
     values = values_or_none(traced)
     if values is None:
         return (*ops.unstack(ops.cast(traced, "int32"), 2), _SALT, 0)
     return (*(value & _WORD for value in values.tolist()), _SALT, 0)
+
+
+def integer_key(number: int) -> tuple[int, ...]:
+    """Returns the key of the noise for an integer seed."""
+    # The lower 64 bits: as many as a generator's state has.
+    return (number & _WORD, number >> 32 & _WORD, _SALT, 0)
 
 
 def noise_key_and_draw(

@@ -1,15 +1,22 @@
-"""The optimizers of a model: whether they have trained, and their new state."""
+"""Changes of a model: whether training would be lost, and new values.
 
-from collections.abc import Iterator
-from typing import Any
+All variables get new values, or none does.
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 from keras import Variable, ops
 
 from keras_parewire.models.kernels import Survey
-from keras_parewire.models.weights import Update, instances_in
-from keras_parewire.rewiring.values import known_values
+from keras_parewire.models.weights import instances_in
+from keras_parewire.rewiring.values import Tensor, known_values
+
+# A variable and its new values.
+Update: TypeAlias = tuple[Variable, Tensor]
 
 
 def steps_of(optimizer: keras.optimizers.Optimizer) -> int:
@@ -28,6 +35,68 @@ def check_no_steps(survey: Survey) -> None:
             "nevertheless, compile it again. Received: "
             f"model={survey.model.name!r} after {steps} optimizer steps"
         )
+
+
+def warn_if_trained(survey: Survey, stacklevel: int) -> None:
+    """Warns if weights differ from the constant that they start from."""
+    constants = keras.initializers
+    changed = []
+    for item in survey.weights:
+        weight = item.weight
+        if not item.selected or item.view is not None or weight.is_adapted:
+            continue
+        start = weight.initializer
+        if isinstance(
+            start, constants.Zeros | constants.Ones | constants.Constant
+        ):
+            values = known_values(start(weight.shape, weight.dtype))
+            if not np.array_equal(values, known_values(weight.variable)):
+                changed.append(weight.variable.path)
+    if changed:
+        warnings.warn(
+            f"The weights of `model` seem to have been trained: {len(changed)} "
+            "of its biases and normalization weights, such as "
+            f"{changed[0]!r}, differ from their initial values. Rewiring keeps "
+            "the values of the kernels but undoes what they have learned.",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def assign_all(updates: Iterable[Update]) -> None:
+    """Assigns new values to variables: to all of them or to none.
+
+    An iterator may compute an update from those that were made before it.
+    """
+    done: list[Update] = []
+    try:
+        for variable, values in updates:
+            done.append((variable, _snapshot(variable)))
+            variable.assign(_placed(variable, values))
+    except BaseException:
+        for variable, values in done:
+            variable.assign(values)
+        raise
+
+
+def _placed(variable: Variable, values: Tensor) -> Tensor:
+    """Returns new values on the devices of a variable.
+
+    Under a distribution, a process then holds only its own shards.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return values
+    layout = distribution.get_variable_layout(variable)
+    return keras.distribution.distribute_tensor(values, layout)
+
+
+def _snapshot(variable: Variable) -> Tensor:
+    """Returns a variable's values, which stay what they are."""
+    if keras.backend.backend() == "jax":
+        # Its tensors never change; those on several hosts stay there.
+        return variable.value
+    # A copy, since PyTorch's arrays share the variable's memory.
+    return np.array(known_values(variable))
 
 
 def updates_that_reset(
