@@ -27,13 +27,15 @@ def draw_kernel(
 ) -> np.ndarray:
     """Draws a kernel from a given initializer, along its true axes."""
     weight = item.weight
-    seeded = with_new_seeds(initializer, _seeds(weight, seed, Stream.DRAWING))
+    next_seed = _seeds(weight, seed, Stream.DRAWING)
     fans = item.fans or (None, None)
+    seeded = with_new_seeds(initializer, next_seed)
     if isinstance(seeded, InitializerWrapper) and item.view:
         seeded = seeded.with_view(item.view, *fans)
     else:
         seeded = with_axes(seeded, *fans)
-    return known_values(draw_from_base(seeded, weight.shape, weight.dtype))
+    drawn = draw_from_base(seeded, weight.shape, weight.dtype)
+    return known_values(drawn)
 
 
 def redraw(

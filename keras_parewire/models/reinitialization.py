@@ -115,10 +115,13 @@ def reinitialize(
     for item in survey.weights:
         place, view = item.weight.place, item.view
         if view is not None and kernel_initializer is not None:
+            old = known_values(item.weight.variable)
             new[place] = draw_kernel(kernel_initializer, item, number)
             with np.errstate(all="ignore"):  # Its training may have diverged.
-                before = view_variance(known_values(item.weight.variable), view)
-            measured[place] = before, view_variance(new[place], view), None
+                before, after = (
+                    view_variance(x, view) for x in (old, new[place])
+                )
+            measured[place] = before, after, None
         elif item.selected and not item.weight.is_adapted:
             others.append(item.weight)
     new |= redraw(others, number, stacklevel=2)
