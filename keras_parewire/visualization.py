@@ -60,6 +60,7 @@ def plot_strengths(kernel: Tensor, *, ax: "Axes | None" = None) -> "Axes":
             bins,
             alpha=0.6,
             color=color,
+            edgecolor=color,  # Also shows a bar that is thinner than a pixel.
             label=f"{len(values)} {side} neurons",
         )
     axes.set(xlabel="strength", ylabel="number of neurons")
