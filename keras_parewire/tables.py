@@ -51,7 +51,7 @@ class WeightTable(Generic[Row]):
         if skipped:
             reasons = (f"{count} {why}" for why, count in skipped.items())
             notes.append(f"skipped: {', '.join(reasons)}")
-        lines = [*aligned(table), ""]
+        lines = [*aligned(table), ""] if done else []
         return "\n".join([*lines, *(f"- {note}" for note in notes)])
 
     def _repr_markdown_(self) -> str:

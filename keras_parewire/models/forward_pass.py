@@ -47,6 +47,12 @@ class MeasuredKernel:
         outputs = self.product.apply(
             ops.cast(inputs, dtype), ops.cast(self.variable.value, dtype)
         )
+        if 0 in outputs.shape:
+            raise ValueError(
+                "`x` must hold at least one sample. Received: a batch on which "
+                f"{self.variable.path!r} has outputs of shape "
+                f"{tuple(outputs.shape)}"
+            )
         known = values_or_none(ops.mean(ops.square(outputs)))
         if known is None:
             return None

@@ -1,6 +1,7 @@
 """What two runs of one seed, and the arms, do to a model."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -68,9 +69,12 @@ def check(
     changes: dict[str, tuple[int, int, float]] = {}
     for name, arm in arms.items():
         model = new_model(make_model, 0)
-        before = _values(model)
+        weights = model.trainable_weights  # The arm may freeze some.
+        before = _values(weights)
         apply_arm(arm, model, 0)
-        changed = [a != b for a, b in zip(before, _values(model), strict=True)]
+        changed = [
+            a != b for a, b in zip(before, _values(weights), strict=True)
+        ]
         matrices = [array for array in changed if array.ndim > 1]
         total = sum(array.size for array in changed)
         changes[name] = (
@@ -84,18 +88,16 @@ def check(
         model = new_model(make_model, seed)
         apply_arm(first, model, seed)
         metrics = named_metrics(train(model, seed), model)
-        ends.append((metrics, _values(model)))
+        ends.append((metrics, _values(model.trainable_weights)))
     (one, weights), (other, _), (again, weights_again) = ends
+    nan = math.nan
     apart = {
-        name: (abs(value - again[name]), abs(value - other[name]))
-        for name, value in one.items()
+        k: (abs(v - again.get(k, nan)), abs(v - other.get(k, nan)))
+        for k, v in one.items()
     }
     same = all(map(np.array_equal, weights, weights_again))
     return Check(one == again and same, apart, changes)
 
 
-def _values(model: Any) -> list[np.ndarray]:
-    return [
-        np.array(ops.convert_to_numpy(weight.value))
-        for weight in model.trainable_weights
-    ]
+def _values(weights: list[Any]) -> list[np.ndarray]:
+    return [np.array(ops.convert_to_numpy(weight.value)) for weight in weights]

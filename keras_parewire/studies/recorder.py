@@ -43,9 +43,7 @@ class Recorder:
                 error = outcome.exception
                 if error and not outcome.training and arm not in tried:
                     raise error
-                if outcome.start and seed not in self._starts:
-                    self._starts[seed] = outcome.start
-                    self._compare_starts()
+                self._compare_starts(seed, outcome.start or {})
                 held.append((arm, outcome))
                 if tried or error is None:
                     # First the one that has the names of the metrics.
@@ -89,20 +87,31 @@ class Recorder:
                 stacklevel=3,
             )
 
-    def _compare_starts(self) -> None:
-        """Warns about weights that start alike for the first two seeds."""
-        one, *others = self._starts.values()
-        alike = [x for x in one if others and one[x] == others[0].get(x)]
-        if alike and not others[1:]:
-            warnings.warn(
+    def _compare_starts(self, seed: int, start: dict[str, str]) -> None:
+        """Warns of starts alike for two seeds, or unlike for a seed's arms."""
+        one = self._starts.setdefault(seed, start)
+        problem, found = "", [x for x in one if one[x] != start.get(x, one[x])]
+        if found:
+            problem = (
+                "The arms of a seed do not start from the same weights, so "
+                "that they are not paired, and may have been trained before: "
+                f"`make_model` must make or draw them anew. Received: seed "
+                f"{seed}, in which {len(found)} of {len(one)} weights differ"
+            )
+        elif one is start and len(self._starts) == 2:
+            other = next(iter(self._starts.values()))
+            found = [x for x in one if one[x] == other.get(x)]
+            problem = (
                 "Some weights start alike for all seeds, which then differ by "
                 "training only: their initializers have a seed of their own, "
-                f"or `make_model` sets them. Received: {len(alike)} of "
+                f"or `make_model` sets them. Received: {len(found)} of "
                 f"{len(one)} weights alike for the seeds "
-                f"{' and '.join(map(str, self._starts))}: "
-                f"{', '.join(alike[:5])}{', ...' * (len(alike) > 5)}",
-                stacklevel=4,
+                f"{' and '.join(map(str, self._starts))}"
             )
+        if found:
+            more = ", ..." * (len(found) > 5)
+            text = f"{problem}: {', '.join(found[:5])}{more}"
+            warnings.warn(text, stacklevel=4)
 
     def _check_names(self, names: list[str]) -> None:
         """Checks the names that `train` returned against earlier ones."""

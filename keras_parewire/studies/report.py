@@ -61,8 +61,8 @@ def report(
         lines += _table(values, found, metrics[1:])
     lines += ["", "## Configuration", ""]
     identity = rows[0]["identity"]
-    facts = {**identity["config"], **identity["environment"]}
-    lines += [f"- {name}: {one_line(fact)}" for name, fact in facts.items()]
+    for facts in (identity["config"], identity["environment"]):
+        lines += [f"- {name}: {one_line(facts[name])}" for name in facts]
     return Report("\n".join(lines) + "\n")
 
 

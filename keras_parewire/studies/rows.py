@@ -29,7 +29,7 @@ class Rows:
     """The rows of one study.
 
     Args:
-        path: The study's folder, created when there is a row to write.
+        path: The study's folder, which is created.
         arms: Descriptions of the arms by name.
         identity: What else all rows depend on, by name. What `identify` says of
             the model comes with the first row.
@@ -48,33 +48,34 @@ class Rows:
         self._arms, self._any_code = arms, any_code
         self.identity: dict[str, Any] = dict(identity)
         self._read: dict[Run, Row] = {}
+        self._folder.mkdir(parents=True, exist_ok=True)
         list(self)
 
     def begin(self, found_out: Mapping[str, Any]) -> None:
         """Takes over what a run has found out, unless rows say otherwise."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         list(self)  # Another process may have begun.
         self._learn(found_out)
         self._check(self.identity, {**self.identity, **found_out}, "rows")
 
     def runs(self) -> set[Run]:
         """Returns the runs that exist, by one listing of the folder."""
-        try:
-            names = os.listdir(self._folder)
-        except FileNotFoundError:
-            return set()
         # Others are drafts, or the user's own.
-        found = filter(None, map(_NAME.fullmatch, names))
+        found = filter(None, map(_NAME.fullmatch, os.listdir(self._folder)))
         return {(unquote(match[2]), int(match[1])) for match in found}
 
     def add(self, row: Row) -> Row:
         """Writes the row of one run, and returns the one that counts.
 
-        That is the row of another process, if one has made the same run.
+        That is the row of another process, if one has made the same run. The
+        row of a failure makes way for any.
         """
         run = row["arm"], row["seed"]
+        path = Path(self._file(*run))
+        if path.exists() and self.read(*run)["error"] is not None:
+            path.unlink(missing_ok=True)
+            del self._read[run]
         row = {**row, "identity": self._identity_of(row["arm"])}
-        if not create(Path(self._file(*run)), row):
+        if not create(path, row):
             return self.read(*run)
         self._read[run] = row
         return row
@@ -103,11 +104,6 @@ class Rows:
             )
             self._read[arm, seed] = row
         return self._read[arm, seed]
-
-    def remove(self, arm: str, seed: int) -> None:
-        """Removes a row, so that its run can be made again."""
-        self._read.pop((arm, seed), None)
-        Path(self._file(arm, seed)).unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[Row]:
         """Yields the rows of the study's arms, ordered by seed and arm."""
@@ -142,12 +138,13 @@ class Rows:
     ) -> None:
         differing = differences(found, own, any_code=self._any_code)
         if differing:
+            code = ", or `any_code=True` if the change does not matter"
             raise ValueError(
                 "`path` must not hold another study: rows of other code, arms, "
                 "models, configurations or environments do not mix. Give "
-                "another `path`, or `any_code=True` if a change of the code "
-                "does not matter to the results. Received: "
-                f"path={str(self.path)!r}, where in {where} {differing}"
+                f"another `path`{code * ('the code of ' in differing)}. "
+                f"Received: path={str(self.path)!r}, where in {where} "
+                f"{differing}"
             )
 
 

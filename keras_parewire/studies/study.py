@@ -11,7 +11,6 @@ from keras_parewire.studies.arms import Arm, check_arms, check_function
 from keras_parewire.studies.check import Check, check
 from keras_parewire.studies.identity import (
     describe,
-    describe_function,
     identify,
     warn_if_unread,
 )
@@ -88,7 +87,7 @@ class Study:
         arms: Dict from names to arms; the others are compared with the first.
             An arm is None (the model as it is made), or a function `arm(model,
             seed=seed)` that changes the weights, such as `rewire_model`.
-        path: Folder for the rows, created when needed.
+        path: Folder for the rows, which is created.
         metric: The name of the number that verdicts are about. Others are
             shown without. Defaults to None: the first that `train` returns.
         config: Dict of what else the results depend on: constants, versions of
@@ -134,8 +133,8 @@ class Study:
         described = describe(self.arms, "arms")
         identity = {
             "config": describe(dict(config or {}), "config"),
-            "make_model": describe_function(make_model),
-            "train": describe_function(train),
+            "make_model": describe(make_model, "make_model"),
+            "train": describe(train, "train"),
         }
         warn_if_unread({**identity, **described})
         self._rows = Rows(path, described, identity, any_code)
@@ -201,7 +200,7 @@ class Study:
 
         Warns:
             UserWarning: If runs have failed, in this call or an earlier one, or
-                if weights start alike for two seeds.
+                if weights start alike for two seeds, or unlike for two arms.
         """
         numbers = check_seeds(seeds)
         check_margin(margin)
@@ -211,10 +210,9 @@ class Study:
                 f"None. Received: ray={ray!r}, on_run={on_run!r}"
             )
         wanted = {(arm, seed) for seed in numbers for arm in self.arms}
-        for row in list(self._rows) if retry_failed else ():
-            if row["error"] is not None and (row["arm"], row["seed"]) in wanted:
-                self._rows.remove(row["arm"], row["seed"])
-        there = self._rows.runs() & wanted
+        rows = [row for row in self._rows if retry_failed and row["error"]]
+        failed = {(row["arm"], row["seed"]) for row in rows}
+        there = (self._rows.runs() - failed) & wanted
         total = len(wanted) - len(there)
 
         def missing() -> Iterator[tuple[int, list[str], bool]]:
@@ -234,7 +232,7 @@ class Study:
             (seed, make_runs(parts, seed, arms, with_start))
             for seed, arms, with_start in missing()
         )
-        if ray:
+        if ray is not False:
             from keras_parewire.studies.cluster import make_all
 
             made = make_all(parts, missing(), {} if ray is True else ray)
@@ -262,7 +260,8 @@ class Study:
         """Adds the row of a run that was made elsewhere.
 
         It must have been made as the class says. The first call makes a model,
-        to learn what rows say of it. A run that has a row keeps that row.
+        to learn what rows say of it. A run that has a row keeps that row,
+        unless it is one of a failure.
 
         Args:
             arm: Name of the arm.

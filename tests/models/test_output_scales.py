@@ -442,6 +442,11 @@ def test_outputs_of_zeros_have_no_constant_share():
     assert math.isnan(row.constant_share)
 
 
+def test_a_batch_without_samples():
+    with pytest.raises(ValueError, match=r"at least one sample.* shape \(0, "):
+        output_scales(cnn(), IMAGES[:0])
+
+
 def test_table():
     model = cnn()
     text = str(output_scales(model, IMAGES))

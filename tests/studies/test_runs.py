@@ -372,7 +372,7 @@ def test_check_tells_what_it_saw(tmp_path):
     arms = {"plain": None, "pa": rewire_model, "one": reach_one}
     study = Study(make_deep, train, arms=arms, path=tmp_path / "study")
     found = study.check()
-    assert not study.path.exists()
+    assert study.rows() == []
     assert found.repeatable
     same, other = found.metrics["loss"]
     assert same == 0 < other
@@ -410,6 +410,21 @@ def test_check_sees_data_that_are_not_from_the_seed(tmp_path):
 
 
 @pytest.mark.any_backend
+def test_check_of_an_arm_that_freezes(tmp_path):
+    def freeze(model, seed):
+        model.layers[0].trainable = False
+
+    def make_model():
+        parts = [keras.Input((3,)), layers.Dense(4), layers.Dense(2)]
+        return keras.Sequential(parts)
+
+    arms = {"plain": None, "frozen": freeze}
+    study = Study(
+        make_model, lambda m, seed: {"loss": 0.5}, arms=arms, path=tmp_path
+    )
+    assert study.check().arms == {"plain": (0, 2, 0), "frozen": (0, 2, 0)}
+
+
 def test_check_raises_what_training_raises(tmp_path):
     study = Study(
         make_model,

@@ -15,7 +15,7 @@ import pytest
 from helpers import as_array
 from keras import layers
 
-from keras_parewire import rewire_model
+from keras_parewire import reinitialize, rewire_model
 from keras_parewire.studies import Study
 from keras_parewire.studies.rows import Rows, create
 
@@ -604,7 +604,7 @@ def test_wrong_arguments_of_run(make_study, arguments):
     study = make_study()
     with pytest.raises((TypeError, ValueError), match="Received: "):
         study.run(**arguments)
-    assert not study.path.exists()
+    assert study.rows() == []
 
 
 @pytest.mark.any_backend
@@ -621,7 +621,7 @@ def test_wrong_models(make_study, model):
     study = make_study(model=model)
     with pytest.raises((TypeError, ValueError), match="Received: "):
         study.run([0], verbose=0)
-    assert not study.path.exists()
+    assert study.rows() == []
 
 
 @pytest.mark.any_backend
@@ -646,7 +646,7 @@ def test_wrong_results(make_study, result):
     study = make_study(train)
     with pytest.raises(TypeError, match="Received: "):
         study.run([1], verbose=0)
-    assert not study.path.exists()
+    assert study.rows() == []
     # Once training has worked, they are failures.
     with pytest.warns(UserWarning, match="2 of 4 runs have failed.*TypeError"):
         study.run([0, 1], verbose=0)
@@ -863,6 +863,60 @@ def test_code_of_lambdas_methods_objects_and_partials(make_study):
                     make_study(other, str(number))
 
 
+def constant(model, seed, loss):
+    return {"loss": loss}
+
+
+def another(model, seed, loss):
+    return {"loss": -loss}
+
+
+@pytest.mark.any_backend
+def test_the_code_within_a_partial_counts(make_study):
+    make_study(functools.partial(constant, loss=1.0)).run([0], verbose=0)
+    assert len(make_study(functools.partial(constant, loss=1.0)).rows()) == 2
+    with pytest.raises(ValueError, match=r"keywords\.loss is 1\.0, not 2\.0"):
+        make_study(functools.partial(constant, loss=2.0))
+    with pytest.raises(
+        ValueError, match=r"the code of train\.call has changed"
+    ):
+        make_study(functools.partial(another, loss=1.0))
+
+
+@pytest.mark.any_backend
+def test_what_is_infinite_is_described(make_study):
+    arms = {"greedy": functools.partial(rewire_model, exponent=math.inf)}
+    config = {"clip": -math.inf, "fill": math.nan}
+    make_study(arms=arms, config=config).run([0], verbose=0)
+    assert len(make_study(arms=arms, config=config).rows()) == 1
+    with pytest.raises(ValueError, match=r"config\.clip is '-Infinity', not 0"):
+        make_study(arms=arms, config={**config, "clip": 0})
+
+
+@pytest.mark.any_backend
+def test_failures_stay_until_their_runs_are_made_again(make_study):
+    def fail(model, seed):
+        if seed == 1 and works < 1:
+            raise ArithmeticError("no luck")
+        if seed == 1 and works == 1:
+            raise KeyboardInterrupt
+        return instant(model, seed)
+
+    works = 0
+    study = make_study(fail)
+    with pytest.warns(UserWarning, match="2 of 4 runs have failed"):
+        study.run([0, 1], verbose=0)
+    works = 1
+    with pytest.raises(KeyboardInterrupt):
+        study.run([0, 1], retry_failed=True, verbose=0)
+    assert len(study.rows()) == 4
+    study.add("pa", 1, {"loss": 0.5})
+    assert [row["loss"] for row in study.rows()][2:] == [None, 0.5]
+    works = 2
+    study.run([0, 1], retry_failed=True, verbose=0)
+    assert [row["error"] for row in make_study(fail).rows()] == [None] * 4
+
+
 # Words.
 
 
@@ -905,3 +959,27 @@ def test_seeds_that_start_alike_are_named(make_study, recwarn, seeded):
     if seeded:
         assert "1 of 2 weights alike for the seeds 0 and 1:" in texts[0]
         assert "same/kernel" in texts[0]
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_arms_that_do_not_start_alike_are_named(make_study, recwarn, again):
+    kept = make_small_model()
+
+    def model():
+        if again:
+            reinitialize(kept)
+        return kept
+
+    def shift(model, seed):
+        model.weights[0].assign(model.weights[0] + 1)
+
+    study = make_study(
+        model=model, arms={"plain": None, "shift": shift, "c": None}
+    )
+    study.run(range(4), verbose=0)
+    texts = [str(w.message) for w in recwarn if w.category is UserWarning]
+    assert bool(texts) != again
+    if not again:
+        expected = "Received: seed 0, in which 1 of 1 weights differ: "
+        assert "do not start from the same weights" in texts[0]
+        assert expected in texts[0] and texts[0].endswith("dense/kernel")
