@@ -117,13 +117,12 @@ def measure_loop(folder, seeds):
 def measure_runs(folder, seeds, model, way):
     """Measures the runs of one model, which is new for each or kept."""
     build = MODELS[model]
+    kept = build() if way == "kept" else None
 
     def make_kept():
-        model = kept()
-        reinitialize(model)
-        return model
+        reinitialize(kept)
+        return kept
 
-    kept = functools.cache(build)
     study = Study(
         make_kept if way == "kept" else build, train, arms=ARMS, path=folder
     )
