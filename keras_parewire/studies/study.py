@@ -219,6 +219,7 @@ class Study:
             """Yields seeds, their missing arms, and whether to keep starts."""
             begun = 0
             for place, seed in enumerate(numbers):
+                list(self._rows)  # Raises if another study writes here.
                 arms = list(self.arms)
                 if until_decided:
                     arms = self._undecided_arms(margin, set(numbers[place:]))

@@ -505,6 +505,25 @@ def test_of_two_studies_that_begin_at_once_rows_do_not_mix(tmp_path, differing):
 
 
 @pytest.mark.any_backend
+def test_a_study_ends_when_another_one_writes_to_its_folder(make_study):
+    def train(model, seed):
+        made.append(seed)
+        if len(made) == 3:
+            path = study.path / "runs" / "99-plain.json"
+            text = (other.path / "runs" / "0-plain.json").read_text()
+            path.write_text(text.replace('"seed": 0', '"seed": 99'))
+        return instant(model, seed)
+
+    made = []
+    other = make_study(folder="other", config={"epochs": 3})
+    other.run([0], verbose=0)
+    study = make_study(train)
+    with pytest.raises(ValueError, match=r"99-plain\.json config\.epochs is 3"):
+        study.run(range(9), verbose=0)
+    assert made == [0, 0, 1, 1]
+
+
+@pytest.mark.any_backend
 def test_of_two_rows_of_one_run_the_first_counts(tmp_path):
     for number in range(50):
         path = tmp_path / str(number)
