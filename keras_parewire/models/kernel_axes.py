@@ -14,7 +14,7 @@ from keras_parewire.models.layer_axes import (
     Skipped,
 )
 from keras_parewire.models.weights import OwnedWeight
-from keras_parewire.rewiring.validation import as_integer
+from keras_parewire.rewiring.validation import check_count
 
 # The names that layers of other libraries give to vectors they look up or add.
 _EMBEDDING_NAME = re.compile(r"(.*_)?(emb|embeddings?|encoding|token)")
@@ -139,9 +139,5 @@ def _checked(
 
 
 def _axes(inputs: Any, outputs: Any, groups: Any = 1) -> KernelAxes:
-    count = as_integer(groups)
-    if count is None:
-        raise TypeError("The number of groups is not an integer.")
-    if count < 1:
-        raise ValueError("The number of groups is less than 1.")
+    count = check_count(groups, "groups")
     return KernelAxes(inputs, outputs, count, fans=(inputs, outputs))

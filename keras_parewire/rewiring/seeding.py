@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_parewire.rewiring.validation import as_integer
-from keras_parewire.rewiring.values import Tensor, values_or_none
+from keras_parewire.rewiring.values import Tensor, known_values, values_or_none
 
 Seed: TypeAlias = int | keras.random.SeedGenerator | None
 
@@ -63,13 +63,7 @@ def integer_seed(seed: Seed | Tensor) -> int:
         return random.randint(1, 10**9)
     if isinstance(seed, int):
         return seed
-    state = values_or_none(_next_state(seed))
-    if state is None:
-        raise ValueError(
-            "The state of `seed` must be known here, but it is being traced. "
-            f"Received: seed={seed}"
-        )
-    return derive_seed(*state.tolist())
+    return derive_seed(*known_values(_next_state(seed), "seed").tolist())
 
 
 def noise_key(seed: Seed | Tensor) -> tuple[Any, ...]:
