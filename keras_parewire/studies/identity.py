@@ -21,6 +21,7 @@ import numpy as np
 _VERSIONED = ("keras", "keras_parewire")
 # Keras counts the layers of all models of a process.
 _NUMBER = re.compile("_[0-9]+(?=/|$)")
+_VERSION = version("keras_parewire")
 _NAMED = ast.AsyncFunctionDef | ast.ClassDef | ast.FunctionDef
 
 
@@ -124,7 +125,7 @@ def identify(model: Any) -> dict[str, Any]:
         "model": f"{parameters:,} parameters in {len(weights)} weights, "
         f"{digest}",
         "environment": {
-            "keras_parewire": version("keras_parewire"),
+            "keras_parewire": _VERSION,
             "keras": keras.__version__,
             "backend": backend,
             "backend_version": str(sys.modules[backend].__version__),

@@ -150,7 +150,7 @@ class Rows:
 
 def create(path: Path, content: Mapping[str, Any]) -> bool:
     """Writes a file unless it exists; returns whether it did not."""
-    text = json.dumps(content, indent=1, allow_nan=False)
+    text = json.dumps(content, allow_nan=False)
     draft = path.with_name(f".{uuid.uuid4().hex}")
     try:
         # Line ends stay as they are, on any system.
