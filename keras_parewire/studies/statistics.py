@@ -56,8 +56,10 @@ def compare(
     standard deviation `s`, `c = 0.5`, `g = 1 + n c^2` and `m` arms that are
     compared,
 
-        k = (sqrt(g) m / 0.05)^(2 / n)
-        interval = d ± s sqrt((n - 1) / n (k - 1) / (1 - k / g))
+    ```text
+    k = (sqrt(g) m / 0.05)^(2 / n)
+    interval = d ± s sqrt((n - 1) / n (k - 1) / (1 - k / g))
+    ```
 
     and infinite where `k >= g`, or where all differences are the same but not
     0, for then probably nothing in the runs depends on the seed. For

@@ -38,20 +38,20 @@ class Study:
 
     A run makes its own model, as in a loop that you would write:
 
-        keras.utils.set_random_seed(seed)
-        model = make_model()
-        arm(model, seed=seed)
-        keras.utils.set_random_seed(another_seed)  # Derived from `seed`.
-        metrics = train(model, seed)
+    ```python
+    keras.utils.set_random_seed(seed)
+    model = make_model()
+    arm(model, seed=seed)
+    keras.utils.set_random_seed(another_seed)  # Derived from `seed`.
+    metrics = train(model, seed)
+    ```
 
     For each seed, all arms start from the same draw, and training draws the
     same random numbers. If `train` makes what else it draws from its seed, a
-    run depends only on its arm and its seed: its result is the same in any
-    order and in any process on machines of one kind.
+    run depends only on its arm and its seed, on machines of one kind.
 
     Each run adds a file to the folder `path`, and the same call of `run`
-    resumes a study that was interrupted. A run that raises an exception, or
-    returns NaN or infinity, is kept with the error.
+    resumes the study. Runs that raise or return NaN are kept with the error.
 
     Example:
 
