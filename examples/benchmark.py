@@ -28,13 +28,14 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
-from command_line import device_name, output_folder
+from command_line import output_folder
 from keras import ops
 from process_memory import Peak
 from reference import published
 
 from keras_parewire import StrengthStabilized, rewire, rewire_model
 from keras_parewire.rewiring import host_engine
+from keras_parewire.studies.identity import find_device
 
 BACKEND = keras.backend.backend()
 
@@ -341,7 +342,7 @@ def main():
         "command": " ".join(["python", *sys.argv]),
         "backend": BACKEND,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "device": device_name(),
+        "device": find_device(ops.zeros(1)),
         "versions": {
             name: version(name)
             for name in ("keras_parewire", "keras", "numpy", BACKEND)

@@ -14,8 +14,6 @@ Example:
 """
 
 import argparse
-import platform
-import subprocess
 from pathlib import Path
 
 _OUTPUT = Path(__file__).resolve().parents[1] / "output"
@@ -60,15 +58,3 @@ def output_folder(name: str) -> Path:
     names another one.
     """
     return _OUTPUT / name
-
-
-def device_name() -> str:
-    """Returns the names of this machine's NVIDIA GPUs, or its processor's."""
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        found = subprocess.run(
-            command, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return f"cpu {platform.machine()}"
-    return f"gpu {', '.join(sorted(set(found.stdout.splitlines())))}"

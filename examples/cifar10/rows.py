@@ -5,8 +5,6 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from command_line import device_name
-
 
 class Section(NamedTuple):
     """All rows of one configuration."""
@@ -19,7 +17,7 @@ class Section(NamedTuple):
 
 def write(study, config):
     """Writes a study's rows and its configuration beside its folder."""
-    found = [{**row, "device": device_name()} for row in study.rows()]
+    found = study.rows()
     text = json.dumps(config, indent=2)
     study.path.with_suffix(".json").write_text(text + "\n")
     path = study.path.with_suffix(".csv")

@@ -20,11 +20,15 @@ def check_arms(arms: Any) -> dict[str, Arm]:
             "`arms` must be a non-empty dict from names to arms. "
             f"Received: arms={arms!r}"
         )
+    # Files are named after arms, and some file systems ignore case.
+    if len({str(name).casefold() for name in arms}) < len(arms):
+        raise ValueError(
+            "The names of arms must differ in more than upper and lower case. "
+            f"Received: arms={list(arms)}"
+        )
     for name, arm in arms.items():
-        if (
-            not isinstance(name, str)
-            or not name
-            or len(quote(name)) > (_LONGEST_NAME)
+        if not isinstance(name, str) or not 0 < len(quoted(name)) < (
+            _LONGEST_NAME
         ):
             raise ValueError(
                 "The name of an arm must be a short string that is not empty. "
@@ -47,3 +51,8 @@ def check_function(name: str, function: Any, *args: str, **kwargs: str) -> None:
             f"`{name}` must be a function that is called as `f({call})`. "
             f"Received: {function!r}, for which {error}"
         ) from error
+
+
+def quoted(name: str) -> str:
+    """Returns an arm's name in a form that any file system accepts."""
+    return quote(name, safe="")

@@ -7,7 +7,10 @@ import inspect
 import json
 import linecache
 import math
+import os
+import platform
 import re
+import subprocess
 import sys
 import warnings
 from collections.abc import Mapping
@@ -29,10 +32,17 @@ def describe(value: Any, what: str) -> Any:
     """Describes arms or a configuration in types that JSON can hold."""
 
     def convert(item: Any) -> Any:
-        if isinstance(item, np.generic | np.ndarray):
-            return item.tolist()
+        if isinstance(item, np.generic):
+            return item.item()
+        if isinstance(item, np.ndarray):
+            digest = _digest(np.ascontiguousarray(item).tobytes())
+            return f"{item.dtype} array of shape {item.shape}, {digest}"
         if isinstance(item, range):
             return list(item)
+        if isinstance(item, os.PathLike):
+            return os.fspath(item)
+        if isinstance(item, keras.layers.Layer):
+            return f"layer {item.name}"
         if isinstance(item, functools.partial):
             parts = {"arguments": item.args, "keywords": item.keywords}
             return {"call": item.func, **parts}
@@ -63,9 +73,7 @@ def describe_function(function: Any) -> Any:
 
 def warn_if_unread(described: Mapping[str, Any]) -> None:
     """Warns of functions whose code could not be read."""
-    unread = [
-        k for k in described if '"code": null' in json.dumps(described[k])
-    ]
+    unread = [name for name in described if _is_unread(described[name])]
     if unread:
         warnings.warn(
             "The source of these functions cannot be read, so that a change of "
@@ -73,6 +81,16 @@ def warn_if_unread(described: Mapping[str, Any]) -> None:
             f"Received: {', '.join(unread)}",
             stacklevel=3,
         )
+
+
+def _is_unread(described: Any) -> bool:
+    if isinstance(described, list):
+        return any(map(_is_unread, described))
+    if not isinstance(described, dict):
+        return False
+    if described.keys() == {"function", "code"}:
+        return described["code"] is None
+    return any(map(_is_unread, described.values()))
 
 
 def _code_of(function: Any) -> str | None:
@@ -118,9 +136,6 @@ def identify(model: Any) -> dict[str, Any]:
     digest = _digest("\n".join(weights).encode())
     parameters = sum(math.prod(weight.shape) for weight in model.weights)
     backend = keras.backend.backend()
-    # Each backend has its own class of device, and only the names agree.
-    device = str(getattr(model.weights[0].value, "device", "")).lower()
-    kinds = {"cuda": "gpu", "gpu": "gpu", "tpu": "tpu", "mps": "mps"}
     return {
         "model": f"{parameters:,} parameters in {len(weights)} weights, "
         f"{digest}",
@@ -131,9 +146,32 @@ def identify(model: Any) -> dict[str, Any]:
             "backend_version": str(sys.modules[backend].__version__),
             "numpy": np.__version__,
             "dtype": str(model.dtype_policy.name),
-            "device": next((kinds[k] for k in kinds if k in device), "cpu"),
+            "device": find_device(model.weights[0].value),
         },
     }
+
+
+def find_device(tensor: Any) -> str:
+    """Returns the kind of device that holds a tensor, and its name."""
+    # Each backend has its own class of device, and only the names agree.
+    name = str(getattr(tensor, "device", "")).lower()
+    if "cuda" in name or "gpu" in name:
+        return _gpu_name()
+    other = next((kind for kind in ("tpu", "mps", "xpu") if kind in name), None)
+    return other or f"cpu {platform.machine()}"
+
+
+@functools.cache
+def _gpu_name() -> str:
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        process = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "gpu"
+    names = sorted(set(process.stdout.split("\n")) - {""})
+    return f"gpu {', '.join(names)}"
 
 
 def differences(

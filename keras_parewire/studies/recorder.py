@@ -6,11 +6,8 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from keras_parewire.studies.rows import Row, Rows
+from keras_parewire.studies.rows import COLUMNS, Row, Rows
 from keras_parewire.studies.runs import Outcome, Runs
-
-# The columns of a row besides its metrics and its environment.
-_OWN_COLUMNS = ("arm", "seed", "error", "seconds", "utc")
 
 
 class Recorder:
@@ -43,7 +40,8 @@ class Recorder:
                 error = outcome.exception
                 if error and not outcome.training and arm not in tried:
                     raise error
-                self._compare_starts(seed, outcome.start or {})
+                if outcome.start:
+                    self._compare_starts(seed, outcome.start)
                 held.append((arm, outcome))
                 if tried or error is None:
                     # First the one that has the names of the metrics.
@@ -115,7 +113,7 @@ class Recorder:
 
     def _check_names(self, names: list[str]) -> None:
         """Checks the names that `train` returned against earlier ones."""
-        own = [*_OWN_COLUMNS, *self._rows.identity["environment"]]
+        own = [*COLUMNS, *self._rows.identity["environment"]]
         if self._metric not in (None, *names) or {*names} & {*own}:
             raise ValueError(
                 f"`train` must return `metric`, and none of {', '.join(own)}. "
@@ -138,6 +136,6 @@ def flat(row: Row, names: Iterable[str]) -> dict[str, Any]:
         "arm": row["arm"],
         "seed": row["seed"],
         **{name: metrics.get(name) for name in names},
-        **{key: row[key] for key in _OWN_COLUMNS[2:]},
+        **{key: row[key] for key in COLUMNS[2:]},
         **row["identity"]["environment"],
     }

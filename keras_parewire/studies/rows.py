@@ -12,15 +12,19 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
+from keras_parewire.studies.arms import quoted
 from keras_parewire.studies.identity import differences
 
 Run = tuple[str, int]
 Row = dict[str, Any]
 
+# The columns of a row besides its metrics and its environment.
+COLUMNS = ("arm", "seed", "error", "seconds", "utc")
+
 _NAME = re.compile(r"(0|[1-9][0-9]*)-(.+)\.json")
-_KEYS = {"arm", "seed", "metrics", "error", "seconds", "utc", "identity"}
+_KEYS = {*COLUMNS, "metrics", "identity"}
 # What only a run finds out.
 _FOUND_OUT = ("model", "environment")
 
@@ -127,7 +131,7 @@ class Rows:
 
     def _file(self, arm: str, seed: int) -> str:
         # Making a `Path` takes as long as reading the file.
-        return f"{self._folder}{os.sep}{seed}-{quote(arm, safe='')}.json"
+        return f"{self._folder}{os.sep}{seed}-{quoted(arm)}.json"
 
     def _learn(self, found_out: Mapping[str, Any]) -> None:
         for name in _FOUND_OUT:

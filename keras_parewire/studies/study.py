@@ -1,7 +1,7 @@
 """Paired studies of a user's own model."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from keras_parewire.studies.identity import (
     warn_if_unread,
 )
 from keras_parewire.studies.recorder import Recorder, flat
-from keras_parewire.studies.rows import Rows
+from keras_parewire.studies.rows import Row, Rows
 from keras_parewire.studies.runs import (
     Outcome,
     check_metrics,
@@ -215,14 +215,20 @@ class Study:
         there = (self._rows.runs() - failed) & wanted
         total = len(wanted) - len(there)
 
+        def undecided(rows: Iterable[Row]) -> list[str]:
+            values = columns(rows, self.arms)
+            return undecided_arms(values, metric=self.metric, margin=margin)
+
         def missing() -> Iterator[tuple[int, list[str], bool]]:
             """Yields seeds, their missing arms, and whether to keep starts."""
             begun = 0
             for place, seed in enumerate(numbers):
-                list(self._rows)  # Raises if another study writes here.
+                rows = list(self._rows)  # Raises if another study writes here.
                 arms = list(self.arms)
                 if until_decided:
-                    arms = self._undecided_arms(margin, set(numbers[place:]))
+                    later = set(numbers[place:])
+                    earlier = (row for row in rows if row["seed"] not in later)
+                    arms = undecided(earlier)
                 arms = [arm for arm in arms if (arm, seed) not in there]
                 if arms:
                     begun += 1
@@ -251,7 +257,7 @@ class Study:
             bar.update(count, finalize=True)
         there = self._rows.runs() & wanted
         self._recorder.warn_if_failed(there)
-        if verbose and until_decided and not self._undecided_arms(margin):
+        if verbose and until_decided and not undecided(self._rows):
             print(
                 f"Stopped after {len({seed for _, seed in there})} of "
                 f"{len(numbers)} seeds: every arm is decided"
@@ -340,11 +346,3 @@ class Study:
             for x in found
         ]
         return plot_comparisons(found, samples, margin)
-
-    def _undecided_arms(
-        self, margin: float | None, later: Collection[int] = ()
-    ) -> list[str]:
-        """Returns the arms that the rows of other seeds leave undecided."""
-        rows = (row for row in self._rows if row["seed"] not in later)
-        values = columns(rows, self.arms)
-        return undecided_arms(values, metric=self.metric, margin=margin)

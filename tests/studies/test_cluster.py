@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from helpers import as_array
@@ -201,7 +202,7 @@ def test_workers_of_another_kind_are_refused(monkeypatch, study):
     found = runs.identify(make_small_model())
     other = {**found, "environment": {**found["environment"], "device": "gpu"}}
     monkeypatch.setattr(runs, "identify", lambda model: other)
-    with pytest.raises(ValueError, match=r"device is 'cpu', not 'gpu'"):
+    with pytest.raises(ValueError, match=r"device is 'cpu.*', not 'gpu'"):
         run_on_fakes(monkeypatch, study)
 
 
@@ -258,3 +259,20 @@ def test_decided_arms_get_no_more_seeds(monkeypatch, tmp_path):
     assert item.n in (7, 8)
     study.run(range(50), until_decided=True, verbose=0)
     assert len(study.rows()) == 2 * item.n
+
+
+@pytest.mark.any_backend
+def test_starts_are_compared_in_any_order(monkeypatch, tmp_path):
+    class Reordered(FakeRay):
+        def wait(self, futures):
+            return futures[-1:], futures[:-1]
+
+    def make_model():
+        kernel = keras.initializers.HeNormal(seed=1)
+        dense = keras.layers.Dense(4, kernel_initializer=kernel)
+        return keras.Sequential([keras.Input((3,)), dense])
+
+    study = Study(make_model, instant, arms=ARMS, path=tmp_path / "study")
+    monkeypatch.setitem(sys.modules, "ray", Reordered())
+    with pytest.warns(UserWarning, match="start alike for all seeds"):
+        study.run(range(4), ray=True, verbose=0)

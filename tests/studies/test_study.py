@@ -552,6 +552,8 @@ def test_files_without_links_are_not_replaced_either(tmp_path, monkeypatch):
         {"": None},
         {3: None},
         {"x" * 200: None},
+        {"/" * 60: None},
+        {"a": None, "A": None},
         {"a": 1},
         {"a": "pa"},
         {"a": functools.partial(rewire_model, exponents=1.0)},
@@ -910,6 +912,24 @@ def test_what_is_infinite_is_described(make_study):
     assert len(make_study(arms=arms, config=config).rows()) == 1
     with pytest.raises(ValueError, match=r"config\.clip is '-Infinity', not 0"):
         make_study(arms=arms, config={**config, "clip": 0})
+
+
+@pytest.mark.any_backend
+def test_paths_arrays_and_layers_are_described(make_study, tmp_path):
+    def arm(model, seed, teacher, values):
+        pass
+
+    def arms(values):
+        options = {"teacher": make_small_model(), "values": values}
+        return {"arm": functools.partial(arm, **options)}
+
+    config = {"data": tmp_path, "code": None}
+    study = make_study(arms=arms(np.zeros(10**5)), config=config)
+    study.run([0], verbose=0)
+    row = study.path / "runs" / "0-arm.json"
+    assert len(row.read_text()) < 3000
+    with pytest.raises(ValueError, match=r"keywords\.values is 'float64 array"):
+        make_study(arms=arms(np.ones(10**5)), config=config)
 
 
 @pytest.mark.any_backend
