@@ -45,7 +45,6 @@ def rewire_model(
     layers: Selection = None,
     seed: Seed = None,
     verbose: int = 0,
-    kernel_initializer: None = None,
 ) -> StrengthReport:
     """Rewires every kernel of a built model by preferential attachment (PA).
 
@@ -84,7 +83,6 @@ def rewire_model(
             depends on the kernel's place among the weights of the model.
         verbose: 0 for silence, 1 for a progress bar, 2 for a single line, as in
             `keras.Model.fit`. Defaults to 0.
-        kernel_initializer: None: `reinitialize` draws kernels from one.
 
     Returns:
         A `StrengthReport` with a row for each weight of the model.
@@ -105,13 +103,6 @@ def rewire_model(
 
     - [Scabini et al., 2024](https://arxiv.org/abs/2207.08148), Neurocomputing
     """
-    if kernel_initializer is not None:
-        raise TypeError(
-            "`rewire_model` rewires the kernels that a model has; to draw them "
-            "from an initializer, call `reinitialize(model, "
-            "kernel_initializer=...)`. "
-            f"Received: kernel_initializer={kernel_initializer!r}"
-        )
     exponent = check_exponent(exponent)
     seed = check_seed(seed)
     survey = survey_model(model, layers)

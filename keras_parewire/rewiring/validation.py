@@ -26,16 +26,12 @@ def check_exponent(exponent: Any) -> float:
         raise TypeError(
             f"`exponent` must be a number. Received: exponent={exponent!r}"
         )
-    try:
-        checked = float(exponent)
-    except OverflowError:
-        checked = math.nan
-    if math.isnan(checked) or checked < 0:
+    if not exponent >= 0:  # Or it is NaN.
         raise ValueError(
-            "`exponent` must be 0 or more, and must fit into a float; "
-            f"`float('inf')` is allowed. Received: exponent={exponent}"
+            "`exponent` must be 0 or more; `float('inf')` is allowed. "
+            f"Received: exponent={exponent}"
         )
-    return checked
+    return float(exponent)
 
 
 def check_count(count: Any, name: str) -> int:

@@ -41,19 +41,14 @@ def values_or_none(tensor: Tensor) -> np.ndarray | None:
         # no values; Keras offers no test for it.
         return None
     except RuntimeError as error:
-        if keras.backend.backend() == "torch":
-            raise ValueError(
-                "The values of a tensor must be readable, which they are not "
-                "inside `torch.vmap` or `torch.func.grad`; call this function "
-                f"outside them. Received: a tensor of shape {tensor.shape}"
-            ) from error
         distribution = keras.distribution.distribution()
         if distribution is None:
             raise ValueError(
-                "The values of a tensor must be readable; if its shards are on "
-                "several hosts, only with its distribution set, by "
-                "`keras.distribution.set_distribution`. Received: a tensor of "
-                f"shape {tuple(tensor.shape)}, for which {error}"
+                "The values of a tensor must be readable. They are not inside "
+                "`torch.vmap` and `torch.func.grad`, and where shards are on "
+                "several hosts only after `keras.distribution."
+                "set_distribution`. Received: a tensor of shape "
+                f"{tuple(tensor.shape)}, for which {error}"
             ) from error
         replicated = keras.distribution.TensorLayout(
             [None] * len(tensor.shape), distribution.device_mesh

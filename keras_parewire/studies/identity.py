@@ -68,29 +68,14 @@ def describe_function(function: Any) -> Any:
     name = getattr(function, "__qualname__", type(function).__qualname__)
     if str(getattr(function, "__module__", "")).split(".")[0] in _VERSIONED:
         return f"function {name}"
-    return {"function": name, "code": _code_of(function)}
-
-
-def warn_if_unread(described: Mapping[str, Any]) -> None:
-    """Warns of functions whose code could not be read."""
-    unread = [name for name in described if _is_unread(described[name])]
-    if unread:
+    code = _code_of(function)
+    if code is None:
         warnings.warn(
-            "The source of these functions cannot be read, so that a change of "
-            "them would not be seen: name their version in `config`. "
-            f"Received: {', '.join(unread)}",
-            stacklevel=3,
+            "The source of a function cannot be read, and a change of it would "
+            f"not be seen: name its version in `config`. Received: {name}",
+            stacklevel=2,
         )
-
-
-def _is_unread(described: Any) -> bool:
-    if isinstance(described, list):
-        return any(map(_is_unread, described))
-    if not isinstance(described, dict):
-        return False
-    if described.keys() == {"function", "code"}:
-        return described["code"] is None
-    return any(map(_is_unread, described.values()))
+    return {"function": name, "code": code}
 
 
 def _code_of(function: Any) -> str | None:

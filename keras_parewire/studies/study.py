@@ -9,11 +9,7 @@ import keras
 
 from keras_parewire.studies.arms import Arm, check_arms, check_function
 from keras_parewire.studies.check import Check, check
-from keras_parewire.studies.identity import (
-    describe,
-    identify,
-    warn_if_unread,
-)
+from keras_parewire.studies.identity import describe, identify
 from keras_parewire.studies.recorder import Recorder, flat
 from keras_parewire.studies.rows import Row, Rows
 from keras_parewire.studies.runs import (
@@ -136,7 +132,6 @@ class Study:
             "make_model": describe(make_model, "make_model"),
             "train": describe(train, "train"),
         }
-        warn_if_unread({**identity, **described})
         self._rows = Rows(path, described, identity, any_code)
         self.path: Path = self._rows.path
         self._recorder = Recorder(self._rows, metric)

@@ -370,11 +370,6 @@ def test_remarks_on_kernels_that_hardly_change():
         ),
         ({"layers": [3]}, TypeError, r"patterns .* layers=\[3\]"),
         ({"layers": []}, ValueError, r"at least one layer.* layers=\[\]"),
-        (
-            {"kernel_initializer": "he_normal"},
-            TypeError,
-            r"call `reinitialize\(.*Received: kernel_initializer='he_normal'",
-        ),
         ({"layers": 3}, TypeError, "layers=3"),
         ({"layers": layers.Dense}, TypeError, "layers=<class .*Dense'>"),
         ({"exponent": -1}, ValueError, "exponent=-1"),

@@ -284,7 +284,7 @@ def test_torch_transformations(kernel):
         lambda: torch.vmap(rewire)(tensor[None]),
         lambda: torch.func.grad(lambda x: rewire(x).sum())(tensor),
     ):
-        with pytest.raises(ValueError, match=r"inside `torch.vmap` or"):
+        with pytest.raises(ValueError, match=r"inside `torch.vmap` and"):
             transformed()
 
 

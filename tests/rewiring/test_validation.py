@@ -71,7 +71,6 @@ def test_placeholders_stay_placeholders():
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ({"exponent": 10**400}, ValueError),
         ({"exponent": True}, TypeError),
         ({"seed": True}, TypeError),
         ({"input_axes": [False], "output_axes": [True]}, TypeError),
