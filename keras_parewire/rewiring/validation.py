@@ -26,12 +26,13 @@ def check_exponent(exponent: Any) -> float:
         raise TypeError(
             f"`exponent` must be a number. Received: exponent={exponent!r}"
         )
-    if not exponent >= 0:  # Or it is NaN.
+    checked = float(exponent)
+    if not checked >= 0:  # Or it is NaN.
         raise ValueError(
             "`exponent` must be 0 or more; `float('inf')` is allowed. "
             f"Received: exponent={exponent}"
         )
-    return float(exponent)
+    return checked
 
 
 def check_count(count: Any, name: str) -> int:

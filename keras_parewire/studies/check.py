@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_parewire.studies.arms import Arm
 from keras_parewire.studies.report import significant
-from keras_parewire.studies.runs import apply_arm, named_metrics, new_model
+from keras_parewire.studies.runs import (
+    Arm,
+    apply_arm,
+    named_metrics,
+    new_model,
+)
 from keras_parewire.tables import aligned
 
 SAME = """\

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_parewire.studies.forecast import seeds_to_verdict
 from keras_parewire.studies.statistics import (
     Comparison,
     Values,
@@ -17,6 +16,7 @@ from keras_parewire.studies.statistics import (
     compare,
     half_width,
     paired_differences,
+    seeds_to_verdict,
 )
 from keras_parewire.tables import aligned, one_line
 

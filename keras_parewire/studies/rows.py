@@ -5,17 +5,18 @@ several folders can be put into one. A file exists whole or not at all, and is
 never changed or replaced, on any system and with any number of processes.
 """
 
+import datetime
 import json
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
-from keras_parewire.studies.arms import quoted
 from keras_parewire.studies.identity import differences
+from keras_parewire.studies.runs import Outcome
 
 Run = tuple[str, int]
 Row = dict[str, Any]
@@ -37,6 +38,7 @@ class Rows:
         arms: Descriptions of the arms by name.
         identity: What else all rows depend on, by name. What `identify` says of
             the model comes with the first row.
+        metric: The metric that verdicts are about; None for the first.
         any_code: Whether rows of other code count.
     """
 
@@ -45,21 +47,17 @@ class Rows:
         path: Any,
         arms: Mapping[str, Any],
         identity: Mapping[str, Any],
+        metric: str | None = None,
         any_code: bool = False,
     ) -> None:
         self.path: Path = Path(path)
         self._folder = self.path / "runs"
-        self._arms, self._any_code = arms, any_code
-        self.identity: dict[str, Any] = dict(identity)
+        self._arms, self._metric, self._any_code = arms, metric, any_code
+        self._identity: dict[str, Any] = dict(identity)
+        self._names: list[str] = []
         self._read: dict[Run, Row] = {}
         self._folder.mkdir(parents=True, exist_ok=True)
         list(self)
-
-    def begin(self, found_out: Mapping[str, Any]) -> None:
-        """Takes over what a run has found out, unless rows say otherwise."""
-        list(self)  # Another process may have begun.
-        self._learn(found_out)
-        self._check(self.identity, {**self.identity, **found_out}, "rows")
 
     def runs(self) -> set[Run]:
         """Returns the runs that exist, by one listing of the folder."""
@@ -67,22 +65,36 @@ class Rows:
         found = filter(None, map(_NAME.fullmatch, os.listdir(self._folder)))
         return {(unquote(match[2]), int(match[1])) for match in found}
 
-    def add(self, row: Row) -> Row:
+    def add(self, arm: str, seed: int, outcome: Outcome) -> dict[str, Any]:
         """Writes the row of one run, and returns the one that counts.
 
         That is the row of another process, if one has made the same run. The
         row of a failure makes way for any.
         """
-        run = row["arm"], row["seed"]
-        path = Path(self._file(*run))
-        if path.exists() and self.read(*run)["error"] is not None:
+        known = {name: self._identity.get(name) for name in _FOUND_OUT}
+        if outcome.identity not in (None, known):
+            list(self)  # Another process may have begun.
+            found = self._learn(outcome.identity or {})
+            self._check(found, {**found, **outcome.identity}, "rows")
+        if outcome.metrics is not None:
+            self._check_names([*outcome.metrics])
+        path = Path(self._file(arm, seed))
+        if path.exists() and self.read(arm, seed)["error"] is not None:
             path.unlink(missing_ok=True)
-            del self._read[run]
-        row = {**row, "identity": self._identity_of(row["arm"])}
-        if not create(path, row):
-            return self.read(*run)
-        self._read[run] = row
-        return row
+            del self._read[arm, seed]
+        now = datetime.datetime.now(datetime.UTC)
+        row = {
+            "arm": arm,
+            "seed": seed,
+            "metrics": outcome.metrics,
+            "error": outcome.error,
+            "seconds": outcome.seconds,
+            "utc": now.isoformat(timespec="seconds"),
+            "identity": self._identity_of(arm),
+        }
+        if create(path, row):
+            self._read[arm, seed] = row
+        return flat(self.read(arm, seed), self._names)
 
     def read(self, arm: str, seed: int) -> Row:
         """Returns the row of a run that exists."""
@@ -127,15 +139,34 @@ class Rows:
         return rows
 
     def _identity_of(self, arm: str) -> dict[str, Any]:
-        return {**self.identity, "arm": self._arms[arm]}
+        return {**self._identity, "arm": self._arms[arm]}
 
     def _file(self, arm: str, seed: int) -> str:
         # Making a `Path` takes as long as reading the file.
-        return f"{self._folder}{os.sep}{seed}-{quoted(arm)}.json"
+        return f"{self._folder}{os.sep}{seed}-{quote(arm, safe='')}.json"
 
-    def _learn(self, found_out: Mapping[str, Any]) -> None:
+    def _learn(self, found_out: Mapping[str, Any]) -> dict[str, Any]:
+        """Takes over what a run has found out, unless others came before."""
         for name in _FOUND_OUT:
-            self.identity.setdefault(name, found_out.get(name))
+            self._identity.setdefault(name, found_out.get(name))
+        return self._identity
+
+    def _check_names(self, names: list[str]) -> None:
+        """Checks the names that `train` returned against earlier ones."""
+        own = [*COLUMNS, *self._identity["environment"]]
+        if self._metric not in (None, *names) or {*names} & {*own}:
+            raise ValueError(
+                f"`train` must return `metric`, and none of {', '.join(own)}. "
+                f"Received: metric={self._metric!r}, and {names} from `train`"
+            )
+        if not self._names:
+            earlier = (row["metrics"] for row in self)
+            self._names = list(next(filter(None, earlier), names))
+        if {*names} != {*self._names}:
+            raise ValueError(
+                "`train` must return the same names for every run. "
+                f"Received: {names}, but {self._names} before"
+            )
 
     def _check(
         self, found: Mapping[str, Any], own: Mapping[str, Any], where: str
@@ -150,6 +181,18 @@ class Rows:
                 f"Received: path={str(self.path)!r}, where in {where} "
                 f"{differing}"
             )
+
+
+def flat(row: Row, names: Iterable[str]) -> dict[str, Any]:
+    """Returns a row as `Study.rows` lists it, with metrics of these names."""
+    metrics: Mapping[str, float] = row["metrics"] or {}
+    return {
+        "arm": row["arm"],
+        "seed": row["seed"],
+        **{name: metrics.get(name) for name in names},
+        **{key: row[key] for key in COLUMNS[2:]},
+        **row["identity"]["environment"],
+    }
 
 
 def create(path: Path, content: Mapping[str, Any]) -> bool:

@@ -1,13 +1,15 @@
-"""Single runs, each with a model of its own."""
+"""What a study is given, and its single runs, each with its own model."""
 
 import gc
 import hashlib
+import inspect
 import math
 import numbers
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import quote
 
 import keras
 import numpy as np
@@ -17,13 +19,15 @@ from keras_parewire.models.plain_names import plain_names, with_plain_names
 from keras_parewire.models.weights import check_model
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.rewiring.validation import as_integer
-from keras_parewire.studies.arms import Arm
 from keras_parewire.studies.identity import identify
 
 # Without it, training would draw the same random numbers as the weights.
 _TRAINING = 0x747261696E
 _LONGEST_ERROR = 300
+# File systems allow 255 bytes, and the seed and the suffix take some of them.
+_LONGEST_NAME = 150
 
+Arm: TypeAlias = Callable[..., Any] | None
 # `make_model`, `train` and the arms by name.
 Parts: TypeAlias = tuple[
     Callable[[], Any], Callable[[Any, int], Any], Mapping[str, Arm]
@@ -157,6 +161,45 @@ def check_metrics(result: Any) -> dict[str, float]:
         f"`train` must return a dict from names to numbers ({advice}). "
         f"Received: {str(result)[:_LONGEST_ERROR]}"
     )
+
+
+def check_arms(arms: Any) -> dict[str, Arm]:
+    """Checks the arms and returns them by name."""
+    if not isinstance(arms, Mapping) or not arms:
+        raise TypeError(
+            "`arms` must be a non-empty dict from names to arms. "
+            f"Received: arms={arms!r}"
+        )
+    # Files are named after arms, and some file systems ignore case.
+    if len({str(name).casefold() for name in arms}) < len(arms):
+        raise ValueError(
+            "The names of arms must differ in more than upper and lower case. "
+            f"Received: arms={list(arms)}"
+        )
+    for name, arm in arms.items():
+        length = len(quote(name, "")) if isinstance(name, str) else 0
+        if not 0 < length < _LONGEST_NAME:
+            raise ValueError(
+                "The name of an arm must be a short string that is not empty. "
+                f"Received: name={name!r}"
+            )
+        if arm is not None:
+            check_function(f"arms[{name!r}]", arm, "model", seed="seed")
+    return dict(arms)
+
+
+def check_function(name: str, function: Any, *args: str, **kwargs: str) -> None:
+    """Checks that a function can be called with these arguments."""
+    try:
+        if isinstance(function, keras.layers.Layer):
+            raise TypeError("it is a model, not a function that makes one")
+        inspect.signature(function).bind(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        call = ", ".join([*args, *(f"{k}={v}" for k, v in kwargs.items())])
+        raise TypeError(
+            f"`{name}` must be a function that is called as `f({call})`. "
+            f"Received: {function!r}, for which {error}"
+        ) from error
 
 
 def check_seeds(seeds: Any) -> list[int]:

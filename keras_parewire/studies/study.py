@@ -7,13 +7,15 @@ from typing import Any
 
 import keras
 
-from keras_parewire.studies.arms import Arm, check_arms, check_function
 from keras_parewire.studies.check import Check, check
 from keras_parewire.studies.identity import describe, identify
-from keras_parewire.studies.recorder import Recorder, flat
-from keras_parewire.studies.rows import Row, Rows
+from keras_parewire.studies.recorder import record, warn_if_failed
+from keras_parewire.studies.rows import Row, Rows, flat
 from keras_parewire.studies.runs import (
+    Arm,
     Outcome,
+    check_arms,
+    check_function,
     check_metrics,
     check_seeds,
     make_runs,
@@ -132,9 +134,9 @@ class Study:
             "make_model": describe(make_model, "make_model"),
             "train": describe(train, "train"),
         }
-        self._rows = Rows(path, described, identity, any_code)
+        self._rows = Rows(path, described, identity, metric, any_code)
         self.path: Path = self._rows.path
-        self._recorder = Recorder(self._rows, metric)
+        self._found_out: dict[str, Any] | None = None
 
     def check(self) -> Check:
         """Says whether runs are repeatable, and what the arms change.
@@ -243,7 +245,7 @@ class Study:
         bar = keras.utils.Progbar(total, unit_name="run", verbose=verbose)
         count = 0
         with contextlib.closing(made):  # Also the tasks of an ended call.
-            for row in self._recorder.record(made):
+            for row in record(self._rows, made):
                 count += 1
                 if on_run is not None:
                     on_run(row)
@@ -251,7 +253,7 @@ class Study:
         if 0 < count < total:
             bar.update(count, finalize=True)
         there = self._rows.runs() & wanted
-        self._recorder.warn_if_failed(there)
+        warn_if_failed(self._rows, there)
         if verbose and until_decided and not undecided(self._rows):
             print(
                 f"Stopped after {len({seed for _, seed in there})} of "
@@ -281,10 +283,9 @@ class Study:
             )
         [seed] = check_seeds([seed])
         outcome = Outcome.of(check_metrics(metrics))
-        if self._recorder.identity is None:
-            identity = identify(new_model(self._make_model, seed))
-            outcome = outcome._replace(identity=identity)
-        self._recorder.write(arm, seed, outcome)
+        if self._found_out is None:
+            self._found_out = identify(new_model(self._make_model, seed))
+        self._rows.add(arm, seed, outcome._replace(identity=self._found_out))
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns a dict for each run, ordered by seed.

@@ -5,8 +5,7 @@ import pytest
 from scipy import stats
 
 from keras_parewire.studies import compare
-from keras_parewire.studies.forecast import seeds_to_verdict
-from keras_parewire.studies.statistics import half_width
+from keras_parewire.studies.statistics import half_width, seeds_to_verdict
 
 pytestmark = pytest.mark.any_backend
 

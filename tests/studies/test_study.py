@@ -18,6 +18,7 @@ from keras import layers
 from keras_parewire import reinitialize, rewire_model
 from keras_parewire.studies import Study
 from keras_parewire.studies.rows import Rows, create
+from keras_parewire.studies.runs import Outcome
 
 DELETED = object()
 X = np.random.default_rng(0).normal(size=(48, 8)).astype("float32")
@@ -470,10 +471,9 @@ def race(*functions):
 
 def write_rows(path, arm, seed=0, **config):
     rows = Rows(path, {"a": arm}, {"config": config})
-    rows.begin({"model": "none", "environment": {"backend": "none"}})
-    row = dict.fromkeys(("error", "seconds", "utc"))
+    found = {"model": "none", "environment": {"backend": "none"}}
     metrics = {"loss": float(arm == "one")}
-    rows.add({"arm": "a", "seed": seed, "metrics": metrics, **row})
+    rows.add("a", seed, Outcome(metrics, None, identity=found))
 
 
 @pytest.mark.any_backend
