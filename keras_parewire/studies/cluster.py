@@ -19,7 +19,7 @@ TRIES = 3
 def make_all(
     parts: Parts,
     tasks: Iterable[tuple[int, list[str], bool]],
-    resources: Mapping[str, float],
+    options: Mapping[str, Any],
 ) -> Generator[tuple[int, Runs]]:
     """Yields each seed with its runs, as tasks end; see `Study.run`.
 
@@ -37,7 +37,7 @@ def make_all(
         ray.init(log_to_driver=False, logging_level="WARNING")
     busy: dict[Any, tuple[int, list[str], bool]] = {}
     try:
-        remote, room = _plan(ray, resources)
+        remote, room = _plan(ray, options)
         # The data goes once to each node, not to each task.
         shared, queue = ray.put(parts), iter(tasks)
         while True:
@@ -75,14 +75,21 @@ def _make_seed(
     return outcomes
 
 
-def _plan(ray: Any, resources: Mapping[str, float]) -> tuple[Any, int]:
+def _plan(ray: Any, options: Mapping[str, Any]) -> tuple[Any, int]:
     """Returns the remote function, and how many tasks fit the cluster."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not resources:
-        gpus = any(node.get("GPU") for node in nodes)
-        resources = {"num_gpus": 1} if gpus else {"num_cpus": 1}
-    named = {"num_cpus": "CPU", "num_gpus": "GPU"}
-    needs = {named.get(k, k): v for k, v in resources.items() if v > 0}
+    if not options:
+        with_gpus = any(node.get("GPU") for node in nodes)
+        options = {"num_gpus": 1} if with_gpus else {"num_cpus": 1}
+    cpus, gpus = options.get("num_cpus"), options.get("num_gpus")
+    # A worker without a GPU of its own would see and use all GPUs.
+    hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}
+    variables = {"KERAS_BACKEND": keras.backend.backend(), **hidden}
+    remote = ray.remote(_make_seed).options(
+        max_retries=TRIES - 1, runtime_env={"env_vars": variables}, **options
+    )
+    needs = {"CPU": cpus, "GPU": gpus, **options.get("resources", {})}
+    needs = {name: need for name, need in needs.items() if need}
     room = sum(
         min(int(node.get(name, 0) // need) for name, need in needs.items())
         for node in nodes
@@ -91,14 +98,6 @@ def _plan(ray: Any, resources: Mapping[str, float]) -> tuple[Any, int]:
     if not room:
         raise ValueError(
             "What `ray` asks for must fit on a node of the cluster. Received: "
-            f"ray={dict(resources)}, with nodes of {nodes}"
+            f"ray={dict(options)}, with nodes of {nodes}"
         )
-    # A worker without a GPU of its own would see and use all GPUs.
-    hidden = {} if resources.get("num_gpus") else {"CUDA_VISIBLE_DEVICES": ""}
-    variables = {"KERAS_BACKEND": keras.backend.backend(), **hidden}
-    return ray.remote(_make_seed).options(
-        **{k: v for k, v in resources.items() if k in named},
-        resources={k: v for k, v in resources.items() if k not in named},
-        max_retries=TRIES - 1,
-        runtime_env={"env_vars": variables},
-    ), room
+    return remote, room

@@ -158,7 +158,7 @@ class Study:
         until_decided: bool = False,
         margin: float | None = None,
         retry_failed: bool = False,
-        ray: bool | Mapping[str, float] = False,
+        ray: bool | Mapping[str, Any] = False,
         on_run: Callable[[dict[str, Any]], object] | None = None,
         verbose: int = 1,
     ) -> None:
@@ -177,10 +177,10 @@ class Study:
             margin: With `until_decided`, as in `compare`. Defaults to None.
             retry_failed: Whether to make failed runs again. Defaults to False.
             ray: Whether to spread the seeds over a Ray cluster, to which
-                `ray.init` may have connected; or what one seed takes there, as
-                in `{"num_cpus": 2}`, by default one GPU, or one CPU where there
-                is no GPU. A seed that kills three workers is kept as failed.
-                Defaults to False.
+                `ray.init` may have connected; or Ray's options for the task
+                that trains a seed, as in `{"num_cpus": 2}`, by default one GPU,
+                or one CPU where there is no GPU. A seed that kills three
+                workers is kept as failed. Defaults to False.
             on_run: Function that is called with each row when it is written, a
                 dict like those of `rows`, for example to log it: `lambda row:
                 mlflow.log_metric("loss", row["loss"])`. Defaults to None.
