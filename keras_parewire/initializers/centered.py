@@ -33,11 +33,9 @@ class Centered(InitializerWrapper):
     a single input or output, or one that is constant, stays as it is.
 
     An orthogonal base does not stay orthogonal, since centering takes one
-    direction out of the rows and one out of the columns. For a kernel with `n`
-    neurons on one side and `N >= n` on the other, one of the `n` singular
-    values, all 1 before, becomes 0, a second one about `sqrt(1 - n / N)`, and
-    the others `1 + (1 + n / N) / (2 * n)`: for 512 x 256, for example, 0, 0.7
-    and 1.003.
+    direction out of the rows and one out of the columns: of the singular values
+    of a 512 x 256 kernel, all 1 before, one becomes 0, one 0.7, and the others
+    1.003.
 
     Examples:
 

@@ -69,13 +69,11 @@ class PARewired(InitializerWrapper):
             neurons. Given together with `input_axes`.
         seed: A Python integer, a `keras.random.SeedGenerator` or None. It seeds
             the rewiring, which has a random stream of its own, and also an
-            unseeded base. None takes the base's seed. For a base without one,
-            such as a function or `Sinusoidal`, None derives a seed
-            from Python's random state without changing that state: give several
-            such initializers seeds of their own, or they rewire alike. Note
-            that an initializer seeded with an integer or None rewires in the
-            same way on every call; to get different results, use a
-            `SeedGenerator`.
+            unseeded base. None takes the base's seed; for a base without one,
+            such as a function, it derives a seed from Python's random state
+            without changing that state, so that several such initializers
+            rewire alike. Only with a `SeedGenerator` does the result differ
+            from call to call.
 
     Call arguments:
         shape: Shape of the kernel, of rank 2 or more.

@@ -40,17 +40,14 @@ class Sinusoidal(keras.initializers.VarianceScaling):
 
     Nothing is random, which has consequences:
 
-    - All kernels of the same shape are equal, whatever the seed: the query, key
-      and value kernels of an attention layer, for example, or the members of an
-      ensemble.
+    - All kernels of the same shape are equal, whatever the seed: those of an
+      attention layer, for example, or of the members of an ensemble.
     - Many kernels with no more inputs than outputs have only about half the
-      full rank, because their waves repeat: 128 for 256 inputs and 512 outputs,
-      and 127 for 256 and 256.
+      full rank, because their waves repeat: 127 for 256 and 256.
     - Output strengths (the sums of the weights of each neuron) are 0, except
       for every `inputs`-th output, whose wave is constant. Input strengths are
-      not 0: for 512 inputs and 256 outputs they vary as much as those of random
-      weights, unless the kernel is rewired, as in `PARewired(Sinusoidal())`. In
-      our study of a small CNN, that lost what `Sinusoidal` had gained.
+      not. In our study of a small CNN, `PARewired(Sinusoidal())`, which evens
+      them out, lost what `Sinusoidal` had gained.
 
     Examples:
 

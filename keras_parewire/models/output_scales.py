@@ -33,11 +33,10 @@ def output_scales(
 
     It takes one forward pass in inference mode, and changes nothing. Dense and
     `EinsumDense` layers, with them attention layers, and all convolutions are
-    measured. Recurrent layers, embeddings, quantized kernels and layers of
-    other libraries are skipped, and so are layers that a compiled function or
-    a loop of the backend calls. Masked positions count like others. A batch
-    normalization uses the statistics that it holds: before training these are 0
-    and 1, and it normalizes nothing.
+    measured, unless a compiled function or a loop of the backend calls them.
+    Masked positions count like others. A batch normalization uses the
+    statistics that it holds: before training these are 0 and 1, and it
+    normalizes nothing.
 
     Example:
 

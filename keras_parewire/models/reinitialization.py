@@ -72,10 +72,8 @@ def reinitialize(
         kernel_initializer: None, or anything that `PARewired` takes as its
             base: every kernel that `rewire_model` would rewire is drawn from
             it, along the true axes of its layer, and each with a seed of its
-            own. It counts fans along the axes that `register_axes` names; for
-            layers of Keras, as they do. With the same `seed`,
-            `PARewired(base)` starts from the very values that `base` gives.
-            Defaults to None.
+            own. With the same `seed`, `PARewired(base)` starts from the very
+            values that `base` gives. Defaults to None.
         layers: Which layers to reinitialize; see `rewire_model`. Unless it is
             None, metrics, random states and optimizers that have trained stay.
         seed: An integer, a `keras.random.SeedGenerator`, or None for a random

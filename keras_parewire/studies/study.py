@@ -96,8 +96,8 @@ class Study:
             are refused.
 
     Raises:
-        ValueError: If `path` holds another study or other files; the message
-            says what differs.
+        ValueError: If `path` holds another study; the message says what
+            differs.
         TypeError: If an argument is of the wrong type.
 
     Warns:
@@ -142,12 +142,8 @@ class Study:
         """Says whether runs are repeatable, and what the arms change.
 
         Trains the first arm with the seeds 0, 1 and 0 again, and writes no
-        rows. Raises what `train` raises.
-
-        Returns:
-            A `Check`, which prints itself, with `repeatable`, `metrics` (how
-            far the runs of seed 0 are apart, and those of two seeds) and `arms`
-            (how many matrices, and which share of the weights, each changed).
+        rows. Raises what `train` raises. Returns a `Check`, which prints
+        itself.
         """
         return check(self._make_model, self._train, self.arms)
 
@@ -300,16 +296,9 @@ class Study:
     def compare(self, *, margin: float | None = None) -> list[Comparison]:
         """Applies the function `compare` to the rows so far.
 
-        Args:
-            margin: As in the function. Defaults to None.
-
-        Returns:
-            A list with a `Comparison` for each metric and arm, those of the
-            metric that verdicts are about first.
-
-        Raises:
-            ValueError: If there are no rows yet, the rows are without the
-                study's `metric`, or `margin` is not positive.
+        Returns a list with a `Comparison` for each metric and arm, those of the
+        metric that verdicts are about first. Besides the function's errors, it
+        raises a ValueError if there are no rows yet.
         """
         values = columns(self._rows.some(), self.arms)
         return compare(values, metric=self.metric, margin=margin)
