@@ -10,6 +10,7 @@ import cifar10.map_numbers
 import cifar10.map_report
 import cifar10.map_rows
 import cifar10.models
+import keras
 import numpy as np
 import pytest
 from cifar10.map_cells import CELLS, LARGE_CELLS, PREDICTED, Cell
@@ -310,3 +311,41 @@ def test_committed_report_is_that_of_the_committed_rows(
     monkeypatch.setattr(sys, "argv", arguments)
     cifar10.map_report.main()
     assert capsys.readouterr().out == (results / "map.md").read_text()
+
+
+# What gradients share.
+
+
+@pytest.mark.backend("jax")
+def test_shared_part_by_hand():
+    from cifar10.map_gradients import shared_part
+
+    layer = keras.layers.Dense(3, use_bias=False)
+    network = keras.Sequential([keras.Input((5,)), layer])
+    inputs = RNG.normal(size=(4, 5)).astype("float32")
+    signs = np.array([1.0, -1.0, 1.0], "float32")
+    share = shared_part(network)([layer.kernel.value], [], inputs, signs)
+    # The gradient of an image is the outer product of it and the signs.
+    eigenvalues = np.linalg.eigvalsh(3 * inputs @ inputs.T)
+    assert share == pytest.approx(eigenvalues[-1] / eigenvalues.sum(), 1e-4)
+
+
+@pytest.mark.backend("jax")
+@pytest.mark.parametrize(
+    ("apart", "verdict"),
+    [(0.1, "is supported"), (-0.1, "fails"), (None, "is not judged yet")],
+)
+def test_report_on_gradients(apart, verdict):
+    from cifar10.map_gradients import ARMS, NAMES, report
+
+    found, rows = {}, []
+    for number, name in enumerate(NAMES[: 5 if apart is None else 11]):
+        found[name] = made_up({"pa": 0.01 * number}, name)
+        for arm in ARMS:
+            share = 0.5 * np.exp((apart or 0.1) * number * (arm == "scaled"))
+            for seed in range(1000, 1008):
+                row = {"cell": name, "arm": arm, "seed": str(seed)}
+                rows.append(row | {"share": str(share)})
+    text = report(rows, found)
+    assert text.endswith(f"The idea **{verdict}**.")
+    assert "| `mlp` | " in text
