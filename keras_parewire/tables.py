@@ -1,6 +1,7 @@
 """Tables in Markdown, which a notebook renders."""
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
@@ -83,6 +84,14 @@ def one_line(cell: Any) -> str:
     """Returns the text of a cell without line breaks."""
     # The message of an exception may have several lines.
     return " ".join(str(cell).split())
+
+
+def significant(value: float, unit: float, sign: str = "") -> str:
+    """Rounds a number to the second significant digit of a unit."""
+    if not 1e-5 < unit < 1e5:  # Or it is no number.
+        return f"{value:{sign}.2g}"
+    places = 1 - math.floor(math.log10(unit))
+    return f"{round(value, places):{sign}.{max(places, 0)}f}"
 
 
 def _text(value: Any) -> str:

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_parewire.studies.report import significant
 from keras_parewire.studies.runs import (
     Arm,
     apply_arm,
     named_metrics,
     new_model,
 )
-from keras_parewire.tables import aligned
+from keras_parewire.tables import aligned, significant
 
 SAME = """\
 Training is repeatable here: two runs of seed 0 gave the same numbers and \

@@ -18,7 +18,7 @@ from keras_parewire.studies.statistics import (
     paired_differences,
     seeds_to_verdict,
 )
-from keras_parewire.tables import aligned, one_line
+from keras_parewire.tables import aligned, one_line, significant
 
 NOTES = """\
 Means ± standard deviations over the runs of an arm. Differences are means over
@@ -110,14 +110,6 @@ def sentence(
         f"{between}: one of {significant(size, size)} is still possible. A "
         f"verdict probably takes {more} more seeds."
     )
-
-
-def significant(value: float, unit: float, sign: str = "") -> str:
-    """Rounds a number to the second significant digit of a unit."""
-    if not 1e-5 < unit < 1e5:  # Or it is no number.
-        return f"{value:{sign}.2g}"
-    places = 1 - math.floor(math.log10(unit))
-    return f"{round(value, places):{sign}.{max(places, 0)}f}"
 
 
 def _shown(item: Comparison) -> tuple[str, str]:

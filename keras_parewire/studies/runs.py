@@ -206,15 +206,10 @@ def check_seeds(seeds: Any) -> list[int]:
     """Returns the seeds as a list of distinct integers that NumPy takes."""
     listed = list(seeds) if isinstance(seeds, Iterable) else [None]
     numbers = [n for seed in listed if (n := as_integer(seed)) is not None]
-    if len(numbers) < len(listed):
-        raise TypeError(
-            "`seeds` must be integers, as in `range(20)`. "
-            f"Received: seeds={seeds!r}"
-        )
-    if len({n for n in numbers if 0 <= n < 2**32}) < len(numbers):
+    if len({n for n in numbers if 0 <= n < 2**32}) < len(listed):
         raise ValueError(
-            "`seeds` must be distinct, 0 or more and below 2**32. "
-            f"Received: seeds={seeds!r}"
+            "`seeds` must be distinct integers, 0 or more and below 2**32, as "
+            f"in `range(20)`. Received: seeds={seeds!r}"
         )
     return numbers
 

@@ -187,8 +187,7 @@ class Study:
                 worked yet: no run of the study, or no start of an arm.
             ValueError: If an argument is wrong, `train` returns other names
                 than before, or the folder holds other or damaged rows.
-            TypeError: If `seeds` are no integers, or an argument is of the
-                wrong type.
+            TypeError: If another argument is of the wrong type.
             ImportError: If `ray` is set but Ray is not installed.
 
         Warns:
@@ -270,7 +269,7 @@ class Study:
 
         Raises:
             ValueError: If there is no such arm, or as in `run`.
-            TypeError: If `seed` or `metrics` are of the wrong type.
+            TypeError: If `metrics` is no dict of numbers.
         """
         if arm not in self.arms:
             raise ValueError(
