@@ -8,12 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_parewire.studies.runs import (
-    Arm,
-    apply_arm,
-    named_metrics,
-    new_model,
-)
+from keras_parewire.studies import runs
 from keras_parewire.tables import aligned, significant
 
 SAME = """\
@@ -47,8 +42,10 @@ class Check:
 
     def __str__(self) -> str:
         """Returns sentences and tables in Markdown."""
-        runs = [("metric", "two runs of seed 0 differ by", "seeds 0 and 1 by")]
-        runs += [
+        seeds = [
+            ("metric", "two seeds of seed 0 differ by", "seeds 0 and 1 by")
+        ]
+        seeds += [
             (name, significant(same, same), significant(other, other))
             for name, (same, other) in self.metrics.items()
         ]
@@ -58,7 +55,7 @@ class Check:
             for name, (changed, matrices, share) in self.arms.items()
         ]
         text = SAME if self.repeatable else OTHER
-        return "\n".join([text, "", *aligned(runs), "", *aligned(arms)]) + "\n"
+        return "\n".join([text, "", *aligned(seeds), "", *aligned(arms)]) + "\n"
 
     __repr__ = _repr_markdown_ = __str__
 
@@ -66,15 +63,15 @@ class Check:
 def check(
     make_model: Callable[[], Any],
     train: Callable[[Any, int], Any],
-    arms: Mapping[str, Arm],
+    arms: Mapping[str, runs.Arm],
 ) -> Check:
     """Trains the first arm with the seeds 0, 1 and 0; see `Study.check`."""
     changes: dict[str, tuple[int, int, float]] = {}
     for name, arm in arms.items():
-        model = new_model(make_model, 0)
+        model = runs.new_model(make_model, 0)
         weights = model.trainable_weights  # The arm may freeze some.
         before = _values(weights)
-        apply_arm(arm, model, 0)
+        runs.apply_arm(arm, model, 0)
         changed = [
             a != b for a, b in zip(before, _values(weights), strict=True)
         ]
@@ -88,9 +85,9 @@ def check(
     first = next(iter(arms.values()))
     ends = []
     for seed in (0, 1, 0):
-        model = new_model(make_model, seed)
-        apply_arm(first, model, seed)
-        metrics = named_metrics(train(model, seed), model)
+        model = runs.new_model(make_model, seed)
+        runs.apply_arm(first, model, seed)
+        metrics = runs.named_metrics(train(model, seed), model)
         ends.append((metrics, _values(model.trainable_weights)))
     (one, weights), (other, _), (again, weights_again) = ends
     nan = math.nan

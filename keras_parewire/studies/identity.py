@@ -148,15 +148,11 @@ def find_device(tensor: Any) -> str:
 
 @functools.cache
 def _gpu_name() -> str:
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        process = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "gpu"
-    names = sorted(set(process.stdout.split("\n")) - {""})
-    return f"gpu {', '.join(names)}"
+    status, names = subprocess.getstatusoutput(
+        "nvidia-smi --query-gpu=name --format=csv,noheader"
+    )
+    found = sorted({*names.splitlines()}) if status == 0 else []
+    return f"gpu {', '.join(found)}".strip()
 
 
 def differences(

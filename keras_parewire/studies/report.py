@@ -2,22 +2,14 @@
 
 import itertools
 import math
-import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_parewire.studies.statistics import (
-    Comparison,
-    Values,
-    columns,
-    compare,
-    half_width,
-    paired_differences,
-    seeds_to_verdict,
-)
+from keras_parewire.studies import statistics
+from keras_parewire.studies.statistics import Comparison, Values
 from keras_parewire.tables import aligned, one_line, significant
 
 NOTES = """\
@@ -46,8 +38,8 @@ def report(
     margin: float | None = None,
 ) -> Report:
     """Returns the report of a study; see `Study.report`."""
-    values = columns(rows, arms)
-    found = compare(values, metric=metric, margin=margin)
+    values = statistics.columns(rows, arms)
+    found = statistics.compare(values, metric=metric, margin=margin)
     primary = [item for item in found if item.verdict is not None]
     lines = ["# Study", "", *failures(rows)]
     for item in primary:
@@ -72,18 +64,18 @@ def sentence(
     """Returns what a comparison says, and how many more seeds it takes."""
     arm, reference, what = f"`{item.arm}`", f"`{item.reference}`", item.metric
     difference, interval = _shown(item)
-    if not interval and half_width(item.n, arms) < math.inf:
+    if not interval and statistics.half_width(item.n, arms) < math.inf:
         return (
             f"All {item.n} seeds gave the same difference between {arm} and "
             f"{reference} in {what}, {difference}: probably nothing in the "
             "runs depends on the seed, and they count as one."
         )
     if not interval:
-        enough = (half_width(n, arms) < math.inf for n in itertools.count())
-        needed = [*itertools.takewhile(operator.not_, enough)]
+        widths = (statistics.half_width(n, arms) for n in itertools.count())
+        too_few = itertools.takewhile(math.isinf, widths)
         return (
             f"Too few seeds to compare {arm} with {reference} in {what} (n = "
-            f"{item.n}; a verdict takes at least {len(needed)})."
+            f"{item.n}; a verdict takes at least {len([*too_few])})."
         )
     between = f"({interval}, n = {item.n})"
     if item.verdict == "equivalent":
@@ -100,8 +92,8 @@ def sentence(
     if not size:
         return f"All {item.n} seeds gave {arm} and {reference} the same {what}."
     pair = values[item.arm], values[item.reference]
-    sample = paired_differences(*pair, what)
-    least, most = seeds_to_verdict(sample, arms, margin)
+    sample = statistics.paired_differences(*pair, what)
+    least, most = statistics.seeds_to_verdict(sample, arms, margin)
     more = f"at least {least:.0f}"
     if most < math.inf:
         more = f"{least:.0f} to {most:.0f}"

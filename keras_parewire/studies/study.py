@@ -7,28 +7,12 @@ from typing import Any
 
 import keras
 
+from keras_parewire.studies import runs, statistics
 from keras_parewire.studies.check import Check, check
 from keras_parewire.studies.identity import describe, identify
 from keras_parewire.studies.recorder import record, warn_if_failed
 from keras_parewire.studies.rows import Row, Rows, flat
-from keras_parewire.studies.runs import (
-    Arm,
-    Outcome,
-    check_arms,
-    check_function,
-    check_metrics,
-    check_seeds,
-    make_runs,
-    new_model,
-)
-from keras_parewire.studies.statistics import (
-    Comparison,
-    check_margin,
-    columns,
-    compare,
-    paired_differences,
-    undecided_arms,
-)
+from keras_parewire.studies.statistics import Comparison, compare
 
 
 class Study:
@@ -110,14 +94,14 @@ class Study:
         make_model: Callable[[], Any],
         train: Callable[[Any, int], Any],
         *,
-        arms: Mapping[str, Arm],
+        arms: Mapping[str, runs.Arm],
         path: Any,
         metric: str | None = None,
         config: Mapping[str, Any] | None = None,
         any_code: bool = False,
     ) -> None:
-        check_function("make_model", make_model)
-        check_function("train", train, "model", "seed")
+        runs.check_function("make_model", make_model)
+        runs.check_function("train", train, "model", "seed")
         if not isinstance(metric or "", str) or not isinstance(
             config or {}, Mapping
         ):
@@ -125,7 +109,7 @@ class Study:
                 "`metric` must be a name or None, `config` a dict or None. "
                 f"Received: metric={metric!r}, config={config!r}"
             )
-        self.arms: dict[str, Arm] = check_arms(arms)
+        self.arms: dict[str, runs.Arm] = runs.check_arms(arms)
         self.metric = metric
         self._make_model, self._train = make_model, train
         described = describe(self.arms, "arms")
@@ -194,8 +178,8 @@ class Study:
             UserWarning: If runs have failed, in this call or an earlier one, or
                 if weights start alike for two seeds, or unlike for two arms.
         """
-        numbers = check_seeds(seeds)
-        check_margin(margin)
+        numbers = runs.check_seeds(seeds)
+        statistics.check_margin(margin)
         if not (isinstance(ray, bool | Mapping) and callable(on_run or print)):
             raise TypeError(
                 "`ray` must be a boolean or a dict, `on_run` a function or "
@@ -208,8 +192,10 @@ class Study:
         total = len(wanted) - len(there)
 
         def undecided(rows: Iterable[Row]) -> list[str]:
-            values = columns(rows, self.arms)
-            return undecided_arms(values, metric=self.metric, margin=margin)
+            values = statistics.columns(rows, self.arms)
+            return statistics.undecided_arms(
+                values, metric=self.metric, margin=margin
+            )
 
         def missing() -> Iterator[tuple[int, list[str], bool]]:
             """Yields seeds, their missing arms, and whether to keep starts."""
@@ -228,7 +214,7 @@ class Study:
 
         parts = self._make_model, self._train, self.arms
         made = (
-            (seed, make_runs(parts, seed, arms, with_start))
+            (seed, runs.make_runs(parts, seed, arms, with_start))
             for seed, arms, with_start in missing()
         )
         if ray is not False:
@@ -276,10 +262,10 @@ class Study:
                 f"`arm` must be one of {', '.join(self.arms)}. "
                 f"Received: arm={arm!r}"
             )
-        [seed] = check_seeds([seed])
-        outcome = Outcome.of(check_metrics(metrics))
+        [seed] = runs.check_seeds([seed])
+        outcome = runs.Outcome.of(runs.check_metrics(metrics))
         if self._found_out is None:
-            self._found_out = identify(new_model(self._make_model, seed))
+            self._found_out = identify(runs.new_model(self._make_model, seed))
         self._rows.add(arm, seed, outcome._replace(identity=self._found_out))
 
     def rows(self) -> list[dict[str, Any]]:
@@ -299,7 +285,7 @@ class Study:
         metric that verdicts are about first. Besides the function's errors, it
         raises a ValueError if there are no rows yet.
         """
-        values = columns(self._rows.some(), self.arms)
+        values = statistics.columns(self._rows.some(), self.arms)
         return compare(values, metric=self.metric, margin=margin)
 
     def report(self, *, margin: float | None = None) -> str:
@@ -323,10 +309,12 @@ class Study:
         """
         from keras_parewire.visualization import plot_comparisons
 
-        values = columns(self._rows, self.arms)
+        values = statistics.columns(self._rows, self.arms)
         found = [x for x in self.compare(margin=margin) if x.n and x.verdict]
         samples = [
-            paired_differences(values[x.arm], values[x.reference], x.metric)
+            statistics.paired_differences(
+                values[x.arm], values[x.reference], x.metric
+            )
             for x in found
         ]
         return plot_comparisons(found, samples, margin)
