@@ -72,9 +72,7 @@ def check(
         weights = model.trainable_weights  # The arm may freeze some.
         before = _values(weights)
         runs.apply_arm(arm, model, 0)
-        changed = [
-            a != b for a, b in zip(before, _values(weights), strict=True)
-        ]
+        changed = list(map(np.not_equal, before, _values(weights)))
         matrices = [array for array in changed if array.ndim > 1]
         total = sum(array.size for array in changed)
         changes[name] = (

@@ -91,8 +91,7 @@ def sentence(
     size = max(map(abs, item.interval))
     if not size:
         return f"All {item.n} seeds gave {arm} and {reference} the same {what}."
-    pair = values[item.arm], values[item.reference]
-    sample = statistics.paired_differences(*pair, what)
+    sample = statistics.paired_differences(values, item.arm, what)
     least, most = statistics.seeds_to_verdict(sample, arms, margin)
     more = f"at least {least:.0f}"
     if most < math.inf:

@@ -33,13 +33,8 @@ _FOUND_OUT = ("model", "environment")
 class Rows:
     """The rows of one study.
 
-    Args:
-        path: The study's folder, which is created.
-        arms: Descriptions of the arms by name.
-        identity: What else all rows depend on, by name. What `identify` says of
-            the model comes with the first row.
-        metric: The metric that verdicts are about; None for the first.
-        any_code: Whether rows of other code count.
+    They depend on their arm, of which `arms` has descriptions, and on what
+    `identity` holds. What `identify` says of the model comes with the first.
     """
 
     def __init__(

@@ -35,25 +35,15 @@ Parts: TypeAlias = tuple[
 
 
 class Outcome(NamedTuple):
-    """The outcome of one run.
+    """The outcome of one run."""
 
-    Attributes:
-        metrics: The numbers that training returned; None if the run failed.
-        error: Why it failed, or None.
-        seconds: How long training took.
-        identity: What `identify` says of the model, if there was one.
-        start: Digests of the weights before the arm, if they were asked for.
-        exception: What was raised, or None.
-        training: Whether training had begun.
-    """
-
-    metrics: dict[str, float] | None
-    error: str | None
-    seconds: float | None = None
-    identity: dict[str, Any] | None = None
-    start: dict[str, str] | None = None
-    exception: Exception | None = None
-    training: bool = True
+    metrics: dict[str, float] | None  # None if the run failed.
+    error: str | None  # Why it failed.
+    seconds: float | None = None  # How long training took.
+    identity: dict[str, Any] | None = None  # See `identify`.
+    start: dict[str, str] | None = None  # Digests of the weights, if wanted.
+    exception: Exception | None = None  # What was raised.
+    training: bool = True  # Whether training had begun.
 
     @classmethod
     def of(cls, metrics: dict[str, float]) -> "Outcome":
@@ -171,18 +161,13 @@ def check_arms(arms: Any) -> dict[str, Arm]:
             f"Received: arms={arms!r}"
         )
     # Files are named after arms, and some file systems ignore case.
-    if len({str(name).casefold() for name in arms}) < len(arms):
+    files = {quote(x, "").casefold() for x in arms if isinstance(x, str)}
+    if len([x for x in files if 0 < len(x) < _LONGEST_NAME]) < len(arms):
         raise ValueError(
-            "The names of arms must differ in more than upper and lower case. "
-            f"Received: arms={list(arms)}"
+            "The names of arms must be short strings, and differ in more than "
+            f"upper and lower case. Received: arms={list(arms)}"
         )
     for name, arm in arms.items():
-        length = len(quote(name, "")) if isinstance(name, str) else 0
-        if not 0 < length < _LONGEST_NAME:
-            raise ValueError(
-                "The name of an arm must be a short string that is not empty. "
-                f"Received: name={name!r}"
-            )
         if arm is not None:
             check_function(f"arms[{name!r}]", arm, "model", seed="seed")
     return dict(arms)

@@ -1,6 +1,7 @@
 """What the rows of a study support: differences, verdicts and forecasts."""
 
 import functools
+import itertools
 import math
 import numbers
 from collections.abc import Iterable, Mapping
@@ -108,9 +109,7 @@ def compare(
     """
     check_margin(margin)
     reference, *arms = values
-    metrics = list(
-        dict.fromkeys(name for arm in values.values() for name in arm)
-    )
+    metrics = [*dict.fromkeys(name for arm in values.values() for name in arm)]
     if metric is not None:
         if metrics and metric not in metrics:
             raise ValueError(
@@ -119,31 +118,27 @@ def compare(
             )
         metrics = [metric, *(name for name in metrics if name != metric)]
     comparisons = []
-    for name in metrics:
-        samples = [
-            paired_differences(values[arm], values[reference], name)
-            for arm in arms
-        ]
-        for arm, differences in zip(arms, samples, strict=True):
-            n = len(differences)
-            mean = float(differences.mean()) if n else math.nan
-            # Equal differences do not tell how others would vary, unless the
-            # arms are the same in all seeds.
-            varies = n > 0 and float(np.ptp(differences)) > 0
-            deviation = float(differences.std(ddof=1)) if varies else 0.0
-            width, low, high = half_width(n, len(arms)), -math.inf, math.inf
-            if width < math.inf and (varies or not mean):
-                low, high = mean - width * deviation, mean + width * deviation
-            verdict = None
-            if name == metrics[0]:
-                verdict = "undecided"
-                if low > 0 or high < 0:
-                    verdict = "higher" if low > 0 else "lower"
-                if margin is not None and -margin < low <= high < margin:
-                    verdict = "equivalent"
-            effect = mean / deviation if deviation else None
-            about = (arm, reference, name, n, mean, (low, high), effect)
-            comparisons.append(Comparison(*about, verdict))
+    for name, arm in itertools.product(metrics, arms):
+        differences = paired_differences(values, arm, name)
+        n = len(differences)
+        mean = float(differences.mean()) if n else math.nan
+        # Equal differences do not tell how others would vary, unless the arms
+        # are the same in all seeds.
+        varies = n > 0 and float(np.ptp(differences)) > 0
+        deviation = float(differences.std(ddof=1)) if varies else 0.0
+        width, low, high = half_width(n, len(arms)), -math.inf, math.inf
+        if width < math.inf and (varies or not mean):
+            low, high = mean - width * deviation, mean + width * deviation
+        verdict = None
+        if name == metrics[0]:
+            verdict = "undecided"
+            if low > 0 or high < 0:
+                verdict = "higher" if low > 0 else "lower"
+            if margin is not None and -margin < low <= high < margin:
+                verdict = "equivalent"
+        effect = mean / deviation if deviation else None
+        about = (arm, reference, name, n, mean, (low, high), effect)
+        comparisons.append(Comparison(*about, verdict))
     return comparisons
 
 
@@ -183,15 +178,12 @@ def check_margin(margin: Any) -> None:
         )
 
 
-def paired_differences(
-    one: Mapping[str, Mapping[int, float]],
-    other: Mapping[str, Mapping[int, float]],
-    metric: str,
-) -> np.ndarray:
-    """Returns the differences of two arms, ordered by seed."""
-    first, second = one.get(metric, {}), other.get(metric, {})
-    seeds = sorted(first.keys() & second.keys())
-    return np.array([first[seed] - second[seed] for seed in seeds], float)
+def paired_differences(values: Values, arm: str, metric: str) -> np.ndarray:
+    """Returns an arm's differences from the reference, ordered by seed."""
+    reference = next(iter(values))
+    one, other = (values[name].get(metric, {}) for name in (arm, reference))
+    seeds = sorted(one.keys() & other.keys())
+    return np.array([one[seed] - other[seed] for seed in seeds], float)
 
 
 @functools.cache
@@ -211,14 +203,7 @@ def seeds_to_verdict(
 
     Futures are drawn from what the seeds leave open: normal differences, whose
     mean and standard deviation have the usual priors (the t distribution).
-
-    Args:
-        differences: The paired differences so far, two or more that vary.
-        arms: Number of arms that are compared.
-        margin: As in `compare`.
-
-    Returns:
-        The tenth and the ninetieth percentile, infinite beyond `REACH`.
+    Returns their tenth and ninetieth percentile, infinite beyond `REACH`.
     """
     n, generator = len(differences), np.random.default_rng(0)
     mean, squares = differences.mean(), differences.var() * n

@@ -102,9 +102,8 @@ class Study:
     ) -> None:
         runs.check_function("make_model", make_model)
         runs.check_function("train", train, "model", "seed")
-        if not isinstance(metric or "", str) or not isinstance(
-            config or {}, Mapping
-        ):
+        config = config or {}
+        if not (isinstance(metric or "", str) and isinstance(config, Mapping)):
             raise TypeError(
                 "`metric` must be a name or None, `config` a dict or None. "
                 f"Received: metric={metric!r}, config={config!r}"
@@ -114,7 +113,7 @@ class Study:
         self._make_model, self._train = make_model, train
         described = describe(self.arms, "arms")
         identity = {
-            "config": describe(dict(config or {}), "config"),
+            "config": describe(dict(config), "config"),
             "make_model": describe(make_model, "make_model"),
             "train": describe(train, "train"),
         }
@@ -125,9 +124,8 @@ class Study:
     def check(self) -> Check:
         """Says whether runs are repeatable, and what the arms change.
 
-        Trains the first arm with the seeds 0, 1 and 0 again, and writes no
-        rows. Raises what `train` raises. Returns a `Check`, which prints
-        itself.
+        Trains the first arm with the seeds 0, 1 and 0 again, without rows, and
+        returns a `Check`, which prints itself. Raises what `train` raises.
         """
         return check(self._make_model, self._train, self.arms)
 
@@ -312,9 +310,7 @@ class Study:
         values = statistics.columns(self._rows, self.arms)
         found = [x for x in self.compare(margin=margin) if x.n and x.verdict]
         samples = [
-            statistics.paired_differences(
-                values[x.arm], values[x.reference], x.metric
-            )
+            statistics.paired_differences(values, x.arm, x.metric)
             for x in found
         ]
         return plot_comparisons(found, samples, margin)

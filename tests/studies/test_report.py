@@ -52,10 +52,7 @@ def make_report(rows, **options):
 def make_plot(rows, **options):
     values = columns(rows, arms_of(rows))
     found = [x for x in compare(values, **options) if x.n and x.verdict]
-    samples = [
-        paired_differences(values[x.arm], values[x.reference], x.metric)
-        for x in found
-    ]
+    samples = [paired_differences(values, x.arm, x.metric) for x in found]
     return plot_comparisons(found, samples, options.get("margin"))
 
 
