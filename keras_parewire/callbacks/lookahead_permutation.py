@@ -124,11 +124,8 @@ class LookaheadPermutation(keras.callbacks.Callback):
     def is_synced(self) -> bool:
         """Returns whether all weights are initial ones of their neuron.
 
-        They are before the first step and after each sync. Comparing all
-        weights takes about as long as a sync.
-
-        Raises:
-            ValueError: If the callback has not been trained with.
+        They are before the first step and after each sync. Raises a ValueError
+        if the callback has not been trained with.
         """
         if not self._pools:
             raise ValueError(

@@ -15,31 +15,19 @@ from keras_parewire.rewiring.values import known_values
 
 
 class PooledWeight(NamedTuple):
-    """A weight whose values are re-ordered neuron by neuron.
+    """A weight whose values are re-ordered neuron by neuron."""
 
-    Attributes:
-        variable: The weight, a `keras.Variable`.
-        view: Which axes are a neuron's inputs; None for a bias, which is
-            re-ordered as one vector.
-    """
-
-    variable: Any
-    view: MatrixView | None
+    variable: Any  # A `keras.Variable`.
+    view: MatrixView | None  # None for a bias, re-ordered as one vector.
 
     def pool(self) -> np.ndarray:
         """Returns each neuron's sorted keys, shape `(neurons, inputs)`."""
         return np.sort(self._keys(known_values(self.variable)), axis=1)
 
     def permuted(self, pool: np.ndarray) -> np.ndarray:
-        """Returns the pool's values in the order of the current weights.
+        """Returns a pool's values in the order of the current weights.
 
-        Equal weights keep their order.
-
-        Args:
-            pool: Array as `pool()` returns it.
-
-        Returns:
-            Array of the weight's shape and dtype.
+        They have the weight's shape and dtype. Equal weights keep their order.
         """
         values = known_values(self.variable)
         keys = self._keys(values)

@@ -42,19 +42,12 @@ class Resolved(NamedTuple):
     unseeded: bool
 
 
-class _Last(threading.local):
-    """The last config of a base that this thread made, and that base.
-
-    Keras clones initializers in `EinsumDense`, the attention layers and
-    `clone()`: by `from_config` from what `get_config` has just returned. Its
-    plain types could not restore a function, an instance of an unregistered
-    class, or a generator that others share.
-    """
-
-    made: tuple[Any, Resolved] | None = None
-
-
-_last = _Last()
+# The last config of a base that a thread made, and that base. Keras clones
+# initializers in `EinsumDense`, the attention layers and `clone()`: by
+# `from_config` from what `get_config` has just returned. Its plain types could
+# not restore a function, an instance of an unregistered class, or a generator
+# that others share.
+_last = threading.local()
 
 
 def resolve_base(base: Any, seed: Seed, name: str = "base") -> Resolved:
@@ -65,7 +58,7 @@ def resolve_base(base: Any, seed: Seed, name: str = "base") -> Resolved:
     state, which a seeded base does not do without this package either. Errors
     call the argument by its `name`.
     """
-    made = _last.made
+    made = getattr(_last, "made", None)
     if made is not None and base is made[0]:
         original, unseeded = made[1]
         unchanged = base == serialize_base(original, unseeded)

@@ -14,10 +14,8 @@ NextSeed: TypeAlias = Callable[[], int]
 def with_new_seeds(initializer: Any, next_seed: NextSeed) -> Any:
     """Returns an initializer with other seeds, or as it is if it has none.
 
-    Args:
-        initializer: An initializer, or what Keras takes for one.
-        next_seed: Function that returns the seed of the next initializer: the
-            innermost base, then the one that wraps it.
+    `next_seed` returns the seed of the next one: the innermost base, then the
+    one that wraps it.
     """
     if isinstance(initializer, str | dict | type):
         try:

@@ -20,10 +20,8 @@ from keras_parewire.rewiring.values import Tensor, values_or_none
 def placed(make: Callable[[], Tensor | np.ndarray], layout: Any) -> Tensor:
     """Returns the kernel that `make` returns, as a tensor on its devices.
 
-    Args:
-        make: Function that returns a kernel.
-        layout: What Keras passes to an initializer: None, a `TensorLayout`, or
-            a sharding of JAX on an abstract mesh, which has no devices.
+    Keras passes an initializer the `layout`: None, a `TensorLayout`, or a
+    sharding of JAX on an abstract mesh, which has no devices.
     """
     if layout is None:
         kernel = make()

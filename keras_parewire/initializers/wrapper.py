@@ -84,9 +84,7 @@ class InitializerWrapper(keras.initializers.VarianceScaling):
     def with_view(self, view: MatrixView, *axes: Sequence[int] | None) -> Self:
         """Returns a copy for a kernel of a layer whose axes are known.
 
-        Args:
-            view: The view of the kernel, which may have groups.
-            *axes: The input and output axes for a base that scales with fans.
+        The axes are those along which a base counts fans.
         """
         viewing = copy.copy(self)
         viewing._view = view

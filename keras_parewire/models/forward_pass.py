@@ -100,16 +100,9 @@ def run_forward(
 ) -> tuple[ScaleReport, list[Update]]:
     """Measures all kernels in one forward pass, and rescales them in it.
 
-    The model itself does not change.
-
-    Args:
-        survey: The model.
-        x: A batch of inputs.
-        target_of: Returns the root mean square that the outputs of the kernel
-            with a path get, or None to leave it as it is.
-
-    Returns:
-        A report, and the new values of the kernels that are rescaled.
+    `target_of` returns the root mean square that the outputs of the kernel with
+    a path get, or None to leave it as it is. The model itself does not change:
+    besides a report, this returns the new values of rescaled kernels.
     """
     kernels = _kernels(survey)
     called: dict[int, MeasuredKernel] = {}

@@ -24,17 +24,12 @@ _SEPARABLE = layers.SeparableConv1D, layers.SeparableConv2D
 
 
 class Product(NamedTuple):
-    """What a kernel does to its inputs.
+    """What a kernel does to its inputs."""
 
-    Attributes:
-        name: The kernel's name.
-        apply: Function of the inputs and the kernel that gives the outputs.
-        neurons: The axes of the outputs that number the output neurons; along
-            the others are samples and positions.
-    """
-
-    name: str
-    apply: Callable[[Tensor, Tensor], Tensor]
+    name: str  # Of the kernel.
+    apply: Callable[[Tensor, Tensor], Tensor]  # Of the inputs and the kernel.
+    # The axes of the outputs that number the output neurons; along the others
+    # are samples and positions.
     neurons: Sequence[int]
 
 

@@ -24,15 +24,9 @@ from keras_parewire.models.updates import (
     warn_if_trained,
 )
 from keras_parewire.models.weights import Stream
+from keras_parewire.rewiring import seeding
 from keras_parewire.rewiring.matrix_view import MatrixView
 from keras_parewire.rewiring.rewire import host_rewire
-from keras_parewire.rewiring.seeding import (
-    Seed,
-    check_seed,
-    derive_seed,
-    integer_key,
-    integer_seed,
-)
 from keras_parewire.rewiring.strengths import view_variance
 from keras_parewire.rewiring.validation import check_exponent
 from keras_parewire.rewiring.values import check_finite, known_values
@@ -43,7 +37,7 @@ def rewire_model(
     *,
     exponent: float = 1.0,
     layers: Selection = None,
-    seed: Seed = None,
+    seed: seeding.Seed = None,
     verbose: int = 0,
 ) -> StrengthReport:
     """Rewires every kernel of a built model by preferential attachment (PA).
@@ -104,12 +98,12 @@ def rewire_model(
     - [Scabini et al., 2024](https://arxiv.org/abs/2207.08148), Neurocomputing
     """
     exponent = check_exponent(exponent)
-    seed = check_seed(seed)
+    seed = seeding.check_seed(seed)
     survey = survey_model(model, layers)
     warn_if_unknown(survey.weights, stacklevel=2)
     check_no_steps(survey)
     warn_if_trained(survey, stacklevel=2)
-    number = integer_seed(seed)
+    number = seeding.integer_seed(seed)
     kernels = [(i.weight, i.view) for i in survey.weights if i.view is not None]
     total = sum(math.prod(weight.shape) for weight, _ in kernels)
     bar = keras.utils.Progbar(total, verbose=verbose, unit_name="weight")
@@ -118,7 +112,9 @@ def rewire_model(
     for weight, view in kernels:
         values = known_values(weight.variable)
         check_finite(values, weight.variable.path)
-        key = integer_key(derive_seed(number, weight.place, Stream.REWIRING))
+        key = seeding.integer_key(
+            seeding.derive_seed(number, weight.place, Stream.REWIRING)
+        )
         rewired = host_rewire(values, view, exponent, key)
         updates.append((weight.variable, rewired))
         before, after = (view_variance(x, view) for x in (values, rewired))

@@ -23,12 +23,7 @@ from keras_parewire.models.updates import (
     updates_that_reset,
 )
 from keras_parewire.models.weights import Stream
-from keras_parewire.rewiring.seeding import (
-    Seed,
-    check_seed,
-    derive_seed,
-    integer_seed,
-)
+from keras_parewire.rewiring import seeding
 from keras_parewire.rewiring.strengths import view_variance
 from keras_parewire.rewiring.values import known_values
 
@@ -38,7 +33,7 @@ def reinitialize(
     *,
     kernel_initializer: InitializerLike | None = None,
     layers: Selection = None,
-    seed: Seed = None,
+    seed: seeding.Seed = None,
 ) -> StrengthReport | None:
     """Redraws every weight of a built model.
 
@@ -98,7 +93,7 @@ def reinitialize(
             the model are unknown, or variables that were set from outside keep
             their values.
     """
-    seed = check_seed(seed)
+    seed = seeding.check_seed(seed)
     if kernel_initializer is not None:
         kernel_initializer, _ = resolve_base(
             kernel_initializer, 0, "kernel_initializer"
@@ -106,7 +101,7 @@ def reinitialize(
     survey = survey_model(model, layers)
     if kernel_initializer is not None:
         warn_if_unknown(survey.weights, stacklevel=2)
-    number = integer_seed(seed)
+    number = seeding.integer_seed(seed)
     new: dict[int, np.ndarray] = {}
     measured: Measured = {}
     others = []
@@ -130,7 +125,7 @@ def reinitialize(
     ]
     if layers is None:
         for count, generator in enumerate(survey.generators):
-            start = derive_seed(number, count, Stream.RANDOM_LAYER)
+            start = seeding.derive_seed(number, count, Stream.RANDOM_LAYER)
             updates.append((generator.state, np.array([start, 0])))
     # The state of an optimizer may depend on the new weights.
     state = updates_that_reset(survey, keep_trained=layers is not None)

@@ -42,14 +42,7 @@ def rewire_matrix(
 ) -> np.ndarray:
     """PA-rewires a matrix, as `traced_engine.rewire_matrix` does.
 
-    Args:
-        matrix: Floating-point array of shape `(inputs, outputs)`.
-        noise: A pair of functions that draw the noise, one for each pass, see
-            `host_noise`.
-        exponent: Exponent of the attachment probability, 0 or more.
-
-    Returns:
-        A new array of the same shape, dtype and values.
+    The noise comes from `host_noise`; the result is a new array.
     """
     wide = np.float64 if matrix.dtype == np.float64 else np.float32
     rows = _transpose(matrix, wide)

@@ -22,19 +22,13 @@ class MatrixView(NamedTuple):
     convolution has several groups, and so does an `EinsumDense` layer with a
     batch letter in its kernel: weights of one group never connect neurons of
     another.
-
-    Attributes:
-        kernel_shape: The kernel's shape.
-        split_shape: The same, with the last axis split if it holds groups.
-        order: The axes of `split_shape`: those of the groups first, then those
-            of the inputs, then those of the outputs.
-        stack_shape: `(groups, inputs, outputs)`.
     """
 
     kernel_shape: tuple[int, ...]
-    split_shape: tuple[int, ...]
+    split_shape: tuple[int, ...]  # The last axis split if it holds groups.
+    # The axes of `split_shape`: those of groups, of inputs and of outputs.
     order: tuple[int, ...]
-    stack_shape: tuple[int, int, int]
+    stack_shape: tuple[int, int, int]  # `(groups, inputs, outputs)`.
 
     def to_stack(self, kernel: Tensor, xp: Any) -> Tensor:
         """Reads a kernel as a stack; `xp` is `numpy` or `keras.ops`."""
@@ -57,17 +51,11 @@ def matrix_view(
 ) -> MatrixView:
     """Returns the view of a kernel.
 
-    Args:
-        shape: The kernel's shape, of rank 2 or more unless axes are given.
-        input_axes: Axes that number the input neurons.
-        output_axes: Axes that number the output neurons. Without axes, the
-            kernel is Keras' own `(..., in, out)`: the outputs are on the last
-            axis.
-        groups: None for a kernel that is a single matrix: both sides together
-            must name every axis, and a side that names none has a single
-            neuron. Otherwise both must name some, axes on neither side number
-            groups, and the last axis holds as many more groups, one after the
-            other.
+    Without axes, the kernel is Keras' own `(..., in, out)`. Without `groups`,
+    it is a single matrix: both sides together must name every axis, and a side
+    that names none has a single neuron. With them, both must name some, axes on
+    neither side number groups, and the last axis holds as many more groups, one
+    after the other.
     """
     sizes = _as_integers(shape)
     if sizes is None:
@@ -126,8 +114,7 @@ def check_axes(
 ) -> tuple[list[int] | None, list[int] | None]:
     """Checks what can be known about the axes before the shape is known.
 
-    Returns:
-        The two arguments as lists of Python ints, or `(None, None)`.
+    Returns both as lists of Python ints, or `(None, None)`.
     """
     if input_axes is None and output_axes is None:
         return None, None

@@ -59,12 +59,7 @@ def host_noise(
     At exponent 1, two samples are equal with probability 2.5e-8: 53 pairs in a
     row of 65,536, or one in 76 rows of 1,024. Such a pair is ordered by its
     columns. Higher exponents bring the samples closer together: at 10 the
-    probability is 2e-7.
-
-    Args:
-        key: Four integers below `2**32`, see `noise_key`.
-        exponent: Exponent of the attachment probability.
-        group: Number of the matrix in the kernel.
+    probability is 2e-7. `group` is the matrix's number in the kernel.
     """
     table = _table(noise_power(exponent))
 
@@ -78,13 +73,7 @@ def host_noise(
 def traced_noise(
     key: Sequence[Tensor], exponent: float, group: int = 0
 ) -> tuple[TracedDraw, TracedDraw]:
-    """Returns functions that draw the noise inside a program.
-
-    Args:
-        key: Four integers or int32 scalars, see `noise_key`.
-        exponent: Exponent of the attachment probability.
-        group: Number of the matrix in the kernel.
-    """
+    """Returns functions that draw the noise inside a program."""
     table = ops.convert_to_tensor(_table(noise_power(exponent)))
 
     def draw(visits: int, first: Tensor, count: int) -> Tensor:

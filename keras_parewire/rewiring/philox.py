@@ -40,11 +40,7 @@ def host_bits(
 ) -> np.ndarray:
     """Returns `count` random int32s of a stream, from number `first` on.
 
-    Args:
-        key: Four integers below `2**32`.
-        stream: A pair of integers that names the stream.
-        first: Number of the first integer of the result.
-        count: How many integers to return.
+    The key is four integers below `2**32`.
     """
     key_words = [key[0] | key[1] << 32, key[2] | key[3] << 32]
     block, skipped = divmod(first, BLOCK)
@@ -60,15 +56,10 @@ def host_bits(
 def traced_bits(
     key: Sequence[Tensor], stream: tuple[Tensor, Tensor], blocks: Tensor
 ) -> Tensor:
-    """Returns the random int32s of several blocks.
+    """Returns the random int32s of several blocks, of shape `(n, 8)`.
 
-    Args:
-        key: Four integers or int32 scalars.
-        stream: A pair of int32 tensors, of the shape of `blocks` or scalar.
-        blocks: int32 tensor of shape `(n,)`, the numbers of the blocks.
-
-    Returns:
-        An int32 tensor of shape `(n, 8)`.
+    The key is four integers or int32 scalars, `blocks` an int32 tensor of shape
+    `(n,)`, and a stream is named by scalars or tensors of that shape.
     """
     zeros = ops.zeros_like(blocks)
     # NumPy increments the counter before it draws.

@@ -53,17 +53,10 @@ _SLAB = 2**18
 def rewire_matrix(
     matrix: Tensor, noise: Sequence[TracedDraw], exponent: float = 1.0
 ) -> Tensor:
-    """PA-rewires a matrix. Pure and traceable.
+    """PA-rewires a matrix of shape `(inputs, outputs)`. Pure and traceable.
 
-    Args:
-        matrix: Floating-point tensor of shape `(inputs, outputs)`.
-        noise: A pair of functions that draw the noise, one for each pass, see
-            `traced_noise`. The first row of a pass stays in place and needs
-            none.
-        exponent: Exponent of the attachment probability, 0 or more.
-
-    Returns:
-        A tensor of the same shape, dtype and values.
+    A pair of functions draws the noise, one for each pass, see `traced_noise`.
+    The first row of a pass stays in place and needs none.
     """
     by_outputs, by_inputs = noise
     matrix = ops.transpose(matrix)
