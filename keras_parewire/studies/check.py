@@ -42,9 +42,7 @@ class Check:
 
     def __str__(self) -> str:
         """Returns sentences and tables in Markdown."""
-        seeds = [
-            ("metric", "two seeds of seed 0 differ by", "seeds 0 and 1 by")
-        ]
+        seeds = [("metric", "two runs of seed 0 differ by", "seeds 0 and 1 by")]
         seeds += [
             (name, significant(same, same), significant(other, other))
             for name, (same, other) in self.metrics.items()

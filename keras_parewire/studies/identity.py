@@ -1,20 +1,19 @@
 """What the rows of a study depend on, in types that JSON can hold."""
 
-import ast
+import dis
 import functools
 import hashlib
 import inspect
 import json
-import linecache
 import math
 import os
 import platform
 import re
 import subprocess
 import sys
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
+from types import CodeType
 from typing import Any
 
 import keras
@@ -25,7 +24,6 @@ _VERSIONED = ("keras", "keras_parewire")
 # Keras counts the layers of all models of a process.
 _NUMBER = re.compile("_[0-9]+(?=/|$)")
 _VERSION = version("keras_parewire")
-_NAMED = ast.AsyncFunctionDef | ast.ClassDef | ast.FunctionDef
 
 
 def describe(value: Any, what: str) -> Any:
@@ -42,12 +40,13 @@ def describe(value: Any, what: str) -> Any:
         if isinstance(item, os.PathLike):
             return os.fspath(item)
         if isinstance(item, keras.layers.Layer):
-            return f"layer {item.name}"
+            return f"layer {_NUMBER.sub('', item.name)}"
         if isinstance(item, functools.partial):
             parts = {"arguments": item.args, "keywords": item.keywords}
             return {"call": item.func, **parts}
         if hasattr(item, "get_config") and not inspect.isclass(item):
-            return {"class": type(item).__name__, "config": item.get_config()}
+            config = {**item.get_config(), "name": None}  # May be numbered.
+            return {"class": type(item).__name__, "config": config}
         if callable(item):
             return describe_function(item)
         raise TypeError(f"{item!r} is of type {type(item).__name__}")
@@ -68,44 +67,49 @@ def describe_function(function: Any) -> Any:
     name = getattr(function, "__qualname__", type(function).__qualname__)
     if str(getattr(function, "__module__", "")).split(".")[0] in _VERSIONED:
         return f"function {name}"
-    code = _code_of(function)
-    if code is None:
-        warnings.warn(
-            "The source of a function cannot be read, and a change of it would "
-            f"not be seen: name its version in `config`. Received: {name}",
-            stacklevel=2,
-        )
-    return {"function": name, "code": code}
+    return {"function": name, "code": _code_of(function)}
 
 
-def _code_of(function: Any) -> str | None:
-    """Returns a digest of what a function's source says, or None.
+def _code_of(function: Any) -> str:
+    """Returns a digest of what a function's code does.
 
-    Its name, comments, docstrings and layout do not count.
+    Read from what Python compiled: a file may have changed since. Names,
+    comments, docstrings and layout do not count.
     """
     function = inspect.unwrap(getattr(function, "__func__", function))
     if not (inspect.isfunction(function) or inspect.isclass(function)):
         function = type(function)
-    try:
-        first = inspect.getsourcelines(function)[1]
-        # All of the file: what stands on the lines of a lambda is no program.
-        lines = linecache.getlines(inspect.getsourcefile(function) or "")
-        tree = ast.parse("".join(lines))
-    except (OSError, TypeError, SyntaxError):
-        return None
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, _NAMED) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-        if isinstance(node, _NAMED | ast.Lambda):
-            decorators = getattr(node, "decorator_list", [])
-            if first == min(part.lineno for part in (node, *decorators)):
-                found.append(node)
-    for node in found:
-        if isinstance(node, _NAMED):
-            node.name = "_"
-    text = "\n".join(map(ast.unparse, found))
-    return _digest(text.encode()) if found else None
+    found: list[str] = []
+    is_class = inspect.isclass(function)
+    parts = dict(vars(function)) if is_class else {"": function}
+    for name in sorted(parts):
+        part: Any = getattr(parts[name], "fget", parts[name])
+        part = inspect.unwrap(getattr(part, "__func__", part))
+        if inspect.isfunction(part):
+            defaults = part.__defaults__, part.__kwdefaults__
+            found += [name, _text(defaults), *_instructions(part.__code__)]
+        elif isinstance(part, int | float | str) and name[:2] != "__":
+            found += [name, _text(part)]
+    return _digest("\n".join(found).encode())
+
+
+def _instructions(code: CodeType) -> Iterator[str]:
+    """Yields what a function does, one step after the other."""
+    for step in dis.get_instructions(code):
+        # Where a step stands, and some that do nothing, depend on the layout.
+        if step.opcode in dis.hasjrel or step.opcode in dis.hasjabs:
+            yield step.opname
+        elif isinstance(step.argval, CodeType):
+            yield from _instructions(step.argval)
+        elif step.opname != "NOP":
+            yield f"{step.opname} {_text(step.argval)}"
+
+
+def _text(value: Any) -> str:
+    """Returns the same text for equal constants, in any process."""
+    if isinstance(value, frozenset):
+        value = sorted(map(_text, value))
+    return re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def _digest(content: bytes) -> str:
@@ -125,6 +129,7 @@ def identify(model: Any) -> dict[str, Any]:
         "model": f"{parameters:,} parameters in {len(weights)} weights, "
         f"{digest}",
         "environment": {
+            "python": ".".join(platform.python_version_tuple()[:2]),
             "keras_parewire": _VERSION,
             "keras": keras.__version__,
             "backend": backend,
@@ -158,17 +163,13 @@ def _gpu_name() -> str:
 def differences(
     found: Any, expected: Any, name: str = "", any_code: bool = False
 ) -> str:
-    """Says in words what differs between two descriptions; empty if nothing.
-
-    Code that could not be read equals any.
-    """
+    """Says in words what differs between two descriptions; empty if nothing."""
     if found == expected:
         return ""
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
         if found.keys() == expected.keys() == {"function", "code"}:
-            known = {found["code"], expected["code"]} - {None}
-            changed = len(known) > 1 and not any_code
-            return f"the code of {name} has changed" if changed else ""
+            same = any_code or found["code"] == expected["code"]
+            return "" if same else f"the code of {name} has changed"
         parts = []
         for key in {**found, **expected}:
             pair = found.get(key), expected.get(key)

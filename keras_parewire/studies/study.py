@@ -83,10 +83,6 @@ class Study:
         ValueError: If `path` holds another study; the message says what
             differs.
         TypeError: If an argument is of the wrong type.
-
-    Warns:
-        UserWarning: If the source of a function cannot be read, so that a
-            change of it would not be seen.
     """
 
     def __init__(

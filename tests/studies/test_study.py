@@ -1,4 +1,5 @@
 import functools
+import importlib
 import json
 import math
 import os
@@ -844,13 +845,60 @@ def test_rows_of_other_code_are_refused(make_study, change):
 
 
 @pytest.mark.any_backend
-def test_functions_without_source_are_named_once(make_study):
-    scope = {}
-    exec("def train(model, seed): return {'loss': 0.5}", scope)
-    with pytest.warns(UserWarning, match=r"in `config`\. Received: train"):
-        make_study(scope["train"]).run([0], verbose=0)
-    # They are taken for the same as any.
-    assert len(make_study(lambda model, seed: {"loss": 0.5}).rows()) == 2
+def test_the_code_that_runs_counts_not_its_file(
+    make_study, tmp_path, monkeypatch
+):
+    def write(loss):
+        # The same size in the same second looks unchanged to Python.
+        (tmp_path / "mine.py").write_text(
+            f"def train(model, seed):\n    return {{'loss': {loss}}}\n"
+        )
+        importlib.invalidate_caches()
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    write(1.0)
+    mine = importlib.import_module("mine")
+    make_study(mine.train).run([0], verbose=0)
+    write(9.0)
+    make_study(mine.train).run([1], verbose=0)
+    assert {row["loss"] for row in make_study(mine.train).rows()} == {1.0}
+    importlib.reload(mine)
+    with pytest.raises(ValueError, match="the code of train has changed"):
+        make_study(mine.train)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("return {'loss': 0.5}", "return {'loss': 0.25}"),
+        ("return {'loss': 1.0 + seed}", "return {'loss': 1.0 - seed}"),
+        ("return min([{'loss': 1.0}])", "return max([{'loss': 1.0}])"),
+        (
+            "return (lambda: {'loss': 1.0})()",
+            "return (lambda: {'loss': 2.0})()",
+        ),
+        (
+            "return {x: 1.0 for x in {'a', 'b'}}",
+            "return {x: 1.0 for x in {'a'}}",
+        ),
+    ],
+)
+def test_code_without_a_file(make_study, one, other):
+    def function(body, head="def train(model, seed, epochs=3):"):
+        exec(f"{head}\n {body}", scope := {})
+        return scope["train"]
+
+    make_study(function(one)).run([0], verbose=0)
+    make_study(function(f"'Trains.'; {one}  # So."))
+    changed = [
+        function(other),
+        function(one, "def train(model, seed, epochs=4):"),
+    ]
+    for train in changed:
+        with pytest.raises(ValueError, match="the code of train has changed"):
+            make_study(train)
 
 
 @pytest.mark.any_backend
