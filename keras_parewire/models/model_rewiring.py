@@ -146,7 +146,7 @@ def _remark(
         return None
     how = "rose" if after > before else "fell little"
     if before < chance / 3:
-        return f"{how}: was low, as if rewired before"
+        return f"{how}: was low before"
     if math.isinf(exponent):
         return f"{how}: few neurons"
     return f"{how}: few neurons or small weights; try a larger `exponent`"

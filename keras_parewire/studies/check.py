@@ -1,7 +1,6 @@
 """What two runs of one seed, and the arms, do to a model."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,20 +23,13 @@ verdicts stay valid, but take more seeds."""
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Check:
-    """What `Study.check` saw; it prints itself.
+    """What `Study.check` saw; it prints itself."""
 
-    Attributes:
-        repeatable: Whether two runs of seed 0 ended with the same numbers and
-            weights, to the last bit.
-        metrics: For each metric, how far the two runs of seed 0 are apart, and
-            how far seeds 0 and 1 are.
-        arms: For each arm, how many of the model's matrices (weights of rank 2
-            or more) it changed, how many there are, and which share of all
-            trainable weights changed.
-    """
-
-    repeatable: bool
+    repeatable: bool  # Whether two runs of seed 0 agreed, to the last bit.
+    # How far the two runs of seed 0 are apart in a metric, and seeds 0 and 1.
     metrics: dict[str, tuple[float, float]]
+    # How many matrices (weights of rank 2 or more) an arm changed, how many
+    # there are, and which share of all trainable weights changed.
     arms: dict[str, tuple[int, int, float]]
 
     def __str__(self) -> str:
@@ -84,15 +76,14 @@ def check(
         model = runs.new_model(make_model, seed)
         runs.apply_arm(first, model, seed)
         metrics = runs.named_metrics(train(model, seed), model)
-        ends.append((metrics, _values(model.trainable_weights)))
-    (one, weights), (other, _), (again, weights_again) = ends
-    nan = math.nan
-    apart = {
-        k: (abs(v - again.get(k, nan)), abs(v - other.get(k, nan)))
-        for k, v in one.items()
-    }
-    same = all(map(np.array_equal, weights, weights_again))
-    return Check(one == again and same, apart, changes)
+        numbers = np.array([*metrics.values()])
+        ends.append([numbers, *_values(model.trainable_weights)])
+    one, other, again = ends
+    pairs = zip(one, again, strict=True)
+    same = all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+    apart = np.abs([one[0] - again[0], one[0] - other[0]]).T.tolist()
+    found = {name: (x, y) for name, (x, y) in zip(metrics, apart, strict=True)}
+    return Check(same, found, changes)
 
 
 def _values(weights: list[Any]) -> list[np.ndarray]:

@@ -21,10 +21,7 @@ def make_all(
     tasks: Iterable[tuple[int, list[str], bool]],
     options: Mapping[str, Any],
 ) -> Generator[tuple[int, Runs]]:
-    """Yields each seed with its runs, as tasks end; see `Study.run`.
-
-    Tasks are asked for when there is room for them.
-    """
+    """Yields each seed with its runs; asks for tasks when there is room."""
     try:
         import ray
     except ImportError as error:

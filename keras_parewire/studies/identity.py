@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from types import CodeType
 from typing import Any
 
@@ -23,7 +22,6 @@ import numpy as np
 _VERSIONED = ("keras", "keras_parewire")
 # Keras counts the layers of all models of a process.
 _NUMBER = re.compile("_[0-9]+(?=/|$)")
-_VERSION = version("keras_parewire")
 
 
 def describe(value: Any, what: str) -> Any:
@@ -130,7 +128,7 @@ def identify(model: Any) -> dict[str, Any]:
         f"{digest}",
         "environment": {
             "python": ".".join(platform.python_version_tuple()[:2]),
-            "keras_parewire": _VERSION,
+            "keras_parewire": sys.modules["keras_parewire"].__version__,
             "keras": keras.__version__,
             "backend": backend,
             "backend_version": str(sys.modules[backend].__version__),

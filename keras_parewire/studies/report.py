@@ -25,8 +25,6 @@ There are no verdicts on these metrics: among many, some differ by chance."""
 class Report(str):
     """Text in Markdown, which a notebook renders."""
 
-    __slots__ = ()
-
     def _repr_markdown_(self) -> str:
         return str(self)
 

@@ -71,8 +71,11 @@ class Rows:
             list(self)  # Another process may have begun.
             found = self._learn(outcome.identity or {})
             self._check(found, {**found, **outcome.identity}, "rows")
-        if outcome.metrics is not None:
-            self._check_names([*outcome.metrics])
+        metrics = outcome.metrics
+        if metrics is not None:
+            self._check_names([*metrics])
+            # The first one decides, so their order is that of the first row.
+            metrics = {name: metrics[name] for name in self._names}
         path = Path(self._file(arm, seed))
         if path.exists() and self.read(arm, seed)["error"] is not None:
             path.unlink(missing_ok=True)
@@ -81,7 +84,7 @@ class Rows:
         row = {
             "arm": arm,
             "seed": seed,
-            "metrics": outcome.metrics,
+            "metrics": metrics,
             "error": outcome.error,
             "seconds": outcome.seconds,
             "utc": now.isoformat(timespec="seconds"),

@@ -82,7 +82,12 @@ def new_model(make_model: Callable[[], Any], seed: int) -> Any:
 def apply_arm(arm: Arm, model: Any, seed: int) -> None:
     """Applies an arm to a new model, and seeds what training will draw."""
     if arm is not None:
-        arm(model, seed=seed)
+        returned = arm(model, seed=seed)
+        if isinstance(returned, keras.Model) and returned is not model:
+            raise TypeError(
+                "An arm must change the model that it is given. Received: "
+                f"another model, {returned.name!r}, from {arm!r}"
+            )
     keras.utils.set_random_seed(derive_seed(seed, _TRAINING))
 
 

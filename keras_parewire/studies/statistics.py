@@ -108,6 +108,8 @@ def compare(
         be looked at any time
     """
     check_margin(margin)
+    if not values:
+        raise ValueError("`values` must hold an arm. Received: values={}")
     reference, *arms = values
     metrics = [*dict.fromkeys(name for arm in values.values() for name in arm)]
     if metric is not None:
@@ -125,7 +127,10 @@ def compare(
         # Equal differences do not tell how others would vary, unless the arms
         # are the same in all seeds.
         varies = n > 0 and float(np.ptp(differences)) > 0
-        deviation = float(differences.std(ddof=1)) if varies else 0.0
+        # By a power of 2 near the largest, or squares may overflow or vanish.
+        unit = 2.0 ** np.frexp(np.abs(differences).max(initial=0))[1]
+        spread = (differences / unit).std(ddof=1) * unit if varies else 0
+        deviation = float(spread)
         width, low, high = half_width(n, len(arms)), -math.inf, math.inf
         if width < math.inf and (varies or not mean):
             low, high = mean - width * deviation, mean + width * deviation
@@ -183,7 +188,14 @@ def paired_differences(values: Values, arm: str, metric: str) -> np.ndarray:
     reference = next(iter(values))
     one, other = (values[name].get(metric, {}) for name in (arm, reference))
     seeds = sorted(one.keys() & other.keys())
-    return np.array([one[seed] - other[seed] for seed in seeds], float)
+    found = np.array([one[seed] - other[seed] for seed in seeds], float)
+    if not np.isfinite(found).all():
+        raise ValueError(
+            "Numbers to compare must be finite: leave failed runs out. "
+            f"Received: NaN or infinity in {metric!r} of {arm!r} or "
+            f"{reference!r}"
+        )
+    return found
 
 
 @functools.cache

@@ -156,8 +156,7 @@ class Study:
                 or one CPU where there is no GPU. A seed that kills three
                 workers is kept as failed. Defaults to False.
             on_run: Function that is called with each row when it is written, a
-                dict like those of `rows`, for example to log it: `lambda row:
-                mlflow.log_metric("loss", row["loss"])`. Defaults to None.
+                dict like those of `rows`. Defaults to None.
             verbose: 0 for silence, 1 for a progress bar. Defaults to 1.
 
         Raises:

@@ -351,7 +351,7 @@ def test_remarks_on_kernels_that_hardly_change():
     assert strict[0].remark is None
     again = rewire_model(model, seed=1)
     remarks = [row.remark for row in again if row.skipped is None]
-    assert remarks[1] == "rose: was low, as if rewired before"
+    assert remarks[1] == "rose: was low before"
 
 
 @pytest.mark.parametrize(

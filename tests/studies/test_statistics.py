@@ -114,6 +114,24 @@ def test_wrong_margins(margin):
         compare(values_of(normal(8)), margin=margin)
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e-165, 1e165, 1e300])
+def test_verdicts_do_not_depend_on_the_unit(unit):
+    sample = normal(12, 1.0)
+    [found] = compare(values_of(sample))
+    [item] = compare(values_of(sample * unit))
+    assert item.verdict == found.verdict
+    assert item.effect == pytest.approx(found.effect)
+    assert item.interval[0] == pytest.approx(unit * found.interval[0])
+
+
+def test_values_that_cannot_be_compared():
+    with pytest.raises(ValueError, match=r"Received: values=\{\}"):
+        compare({})
+    for bad in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="Received: NaN or infinity"):
+            compare(values_of([0.1, bad, 0.3]))
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, 1.0])
 def test_differences_that_are_all_the_same_are_one_run(value):
     [item] = compare(values_of([value] * 20), margin=2.0)

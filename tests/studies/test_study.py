@@ -941,6 +941,53 @@ def another(model, seed, loss):
 
 
 @pytest.mark.any_backend
+def test_names_that_keras_numbers_are_no_configuration(make_study):
+    def made():
+        config = {
+            "optimizer": keras.optimizers.Adam(0.5),
+            "layer": layers.Dense(3),
+        }
+        return make_study(config=config)
+
+    made().run([0], verbose=0)
+    assert len(made().rows()) == 2
+    with pytest.raises(ValueError, match=r"learning_rate is 0\.5"):
+        make_study(config={"optimizer": keras.optimizers.Adam(0.25)})
+
+
+@pytest.mark.any_backend
+def test_an_arm_must_change_its_own_model(make_study):
+    def wider(model, seed):
+        return keras.Sequential([keras.Input((3,)), layers.Dense(9)])
+
+    study = make_study(arms={"plain": None, "wider": wider})
+    with pytest.raises(TypeError, match=r"must change the .*Received: an"):
+        study.run([0], verbose=0)
+    arms = {"plain": None, "same": lambda model, seed: model}
+    make_study(arms=arms, folder="same").run([0], verbose=0)
+
+
+@pytest.mark.any_backend
+def test_the_first_row_says_which_metric_comes_first(make_study):
+    def train(model, seed):
+        return {"accuracy": 0.5, "loss": float(seed)}
+
+    study = make_study(train)
+    study.run([1, 2], verbose=0)
+    for arm in ARMS:
+        study.add(arm, 0, {"loss": 0.0, "accuracy": 0.5})
+    assert study.compare()[0].metric == "accuracy"
+
+
+@pytest.mark.any_backend
+def test_training_that_returns_nan_may_be_repeatable(make_study):
+    def train(model, seed):
+        return {"loss": 1.0, "auc": math.nan}
+
+    assert make_study(train).check().repeatable
+
+
+@pytest.mark.any_backend
 def test_the_code_within_a_partial_counts(make_study):
     make_study(functools.partial(constant, loss=1.0)).run([0], verbose=0)
     assert len(make_study(functools.partial(constant, loss=1.0)).rows()) == 2
