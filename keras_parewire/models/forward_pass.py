@@ -57,7 +57,7 @@ class MeasuredKernel:
         if known is None:
             return None
         square = float(known)
-        if target is not None and not self.count:
+        if target is not None:
             outputs = outputs * self._rescale(math.sqrt(square), target)
             square = target**2
         rank = len(outputs.shape)
@@ -72,11 +72,13 @@ class MeasuredKernel:
 
     def _rescale(self, rms: float, target: float) -> float:
         """Rescales the kernel, whose outputs have a root mean square."""
-        if not 0 < rms < math.inf:
+        if rms == target == 0:
+            return 1.0
+        if not (0 < rms < math.inf and 0 < target < math.inf):
             raise ValueError(
                 "The outputs of a kernel must be finite and not all 0 to be "
-                f"rescaled. Received: a root mean square of {rms} for "
-                f"{self.variable.path!r}"
+                f"rescaled, nor those of a report. Received: a root mean square"
+                f" of {rms} for {self.variable.path!r}, to become {target}"
             )
         self.factor = target / rms
         dtype = keras.backend.standardize_dtype(self.values.dtype)
@@ -106,11 +108,18 @@ def run_forward(
     """
     kernels = _kernels(survey)
     called: dict[int, MeasuredKernel] = {}
+    problems: list[ValueError] = []
 
     def see(layer: keras.layers.Layer, inputs: Tensor) -> None:
         outputs = ops.convert_to_tensor(inputs)
         for kernel in kernels[id(layer)]:
-            outputs = kernel.apply(outputs, target_of(kernel.variable.path))
+            path, first = kernel.variable.path, not kernel.count
+            try:
+                target = target_of(path) if first else None
+                outputs = kernel.apply(outputs, target)
+            except ValueError as error:
+                problems.append(error)  # Keras would add to its message.
+                return
             if outputs is None:
                 return
             called.setdefault(id(kernel.variable), kernel)
@@ -119,6 +128,8 @@ def run_forward(
     layers = [found[0].layer for found in kernels.values()]
     with keras.StatelessScope(), _watched(layers, see):
         survey.model(x, training=False)
+    for problem in problems:
+        raise problem
     rows = [kernel.row() for kernel in called.values()]
     for item in survey.weights:
         if id(item.weight.variable) not in called:

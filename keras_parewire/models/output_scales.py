@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import keras
@@ -113,14 +113,22 @@ def rescale_model(
 
     - [Mishkin and Matas, 2016](https://arxiv.org/abs/1511.06422)
     """
+    targets: dict[str, Iterator[float | None]] = {}
+    others: Iterator[float | None] = itertools.repeat(None)
     if isinstance(to, ScaleReport):
-        to = {row.path: row.rms for row in to if row.rms is not None}
-    by_path = to if isinstance(to, Mapping) else {}
-    targets = {k: _positive(v, f"to[{k!r}]") for k, v in by_path.items()}
-    default = None if by_path is to else _positive(to, "to")
+        # Several kernels may have one path; they are called in the same order.
+        for path in {row.path for row in to if row.rms is not None}:
+            targets[path] = iter([row.rms for row in to if row.path == path])
+    elif isinstance(to, Mapping):
+        for path, rms in to.items():
+            targets[path] = itertools.repeat(_positive(rms, f"to[{path!r}]"))
+    else:
+        others = itertools.repeat(_positive(to, "to"))
     survey = survey_model(model)
     check_no_steps(survey)
-    report, updates = run_forward(survey, x, lambda k: targets.get(k, default))
+    report, updates = run_forward(
+        survey, x, lambda path: next(targets.get(path, others), None)
+    )
     measured = [row.path for row in report if row.skipped is None]
     if not targets.keys() <= set(measured):
         raise ValueError(

@@ -3,11 +3,13 @@
 import contextlib
 import inspect
 import itertools
+import random
 import warnings
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
+from keras.initializers import Initializer
 
 from keras_parewire.initializers.bases import Base, draw_from_base, with_axes
 from keras_parewire.initializers.reseeding import (
@@ -20,6 +22,9 @@ from keras_parewire.models.kernels import ClassifiedWeight
 from keras_parewire.models.weights import OwnedWeight, Stream, own_weights
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.rewiring.values import known_values
+
+# New values by the places of their weights, or why there are none.
+Made: TypeAlias = dict[int, np.ndarray] | str
 
 
 def draw_kernel(
@@ -45,17 +50,15 @@ def redraw(
 
     Warns of variables that no layer has made, which are left out.
     """
-    by_layer: dict[int, list[OwnedWeight]] = {}
+    new: dict[int, np.ndarray | None] = {}
+    made: dict[int, Made] = {}
+    refused: dict[str, tuple[dict[str, None], str]] = {}
     for weight in weights:
-        by_layer.setdefault(id(weight.layer), []).append(weight)
-    new: dict[int, np.ndarray] = {}
-    refused: dict[str, tuple[list[str], str]] = {}
-    for owned in by_layer.values():
         try:
-            new |= _redraw_layer(owned, seed)
+            new[weight.place] = _redraw_weight(weight, weights, seed, made)
         except ValueError as error:
-            name, kind = owned[0].layer.name, type(owned[0].layer).__name__
-            refused.setdefault(kind, ([], str(error)))[0].append(repr(name))
+            name, kind = weight.layer.name, type(weight.layer).__name__
+            refused.setdefault(kind, ({}, str(error)))[0][repr(name)] = None
     if refused:
         raise ValueError(
             "To be reinitialized, a layer must be one that can be re-created "
@@ -67,50 +70,72 @@ def redraw(
                 for kind, (names, problem) in refused.items()
             )
         )
-    kept = [w.variable.path for w in weights if w.place not in new]
+    kept = [w.variable.path for w in weights if new[w.place] is None]
     if kept:
         warnings.warn(
             "Nothing says how to draw variables that no layer has made by "
             f"`add_weight`, so they keep their values. Received: {kept}",
             stacklevel=stacklevel + 1,
         )
-    return new
+    return {place: drawn for place, drawn in new.items() if drawn is not None}
 
 
-def _redraw_layer(
-    weights: list[OwnedWeight], seed: int
-) -> dict[int, np.ndarray]:
-    """Draws weights of one layer.
+def _redraw_weight(
+    weight: OwnedWeight,
+    weights: list[OwnedWeight],
+    seed: int,
+    made: dict[int, Made],
+) -> np.ndarray | None:
+    """Draws a weight.
 
-    The layer is made again, to see how it draws them. Some can only be made as
-    part of the layer that holds them. If neither can be, the initializers that
-    the layer names draw its weights.
+    Its layer is made again, to see how it draws it, along with the layers that
+    hold it, which may set it, too. Some can only be made as part of a model. If
+    nothing can be, the initializer that the layer names draws the weight.
     """
-    layer = weights[0].layer
+    layer = weight.layer
     if isinstance(layer, keras.layers.TorchModuleWrapper):
         raise ValueError("its weights are copied from a PyTorch module")
     mode = getattr(layer, "quantization_mode", None)
     if mode is not None:
         raise ValueError(f"quantization_mode={mode!r}")
-    errors: list[BaseException] = []
-    for holder in weights[0].chain:
-        # In the scope, Keras puts draws off, so that the initializers can get
-        # other seeds; but there are variables that cannot be made in it.
-        for scope in (keras.StatelessScope(), None):
-            try:
-                with scope or contextlib.nullcontext():
-                    return _recreated(holder, weights, seed, scope)
-            except Exception as error:
-                errors.append(error)
-    named = [weight for weight in weights if weight.initializer is not None]
-    unnamed = [w.variable for w in weights if w.initializer is None]
+    models = [x for x in weight.chain if isinstance(x, keras.Model)]
+    others = [x for x in weight.chain if not isinstance(x, keras.Model)]
+    for holder in (*reversed(others), *models):
+        if id(holder) not in made:
+            made[id(holder)] = _make_again(holder, weights, seed)
+        drawn = made[id(holder)]
+        if isinstance(drawn, dict) and weight.place in drawn:
+            return drawn[weight.place]
+    if weight.initializer is not None:
+        return _draw(weight.initializer, weight, seed)
     # The path of a variable that was set from outside names no layer.
-    if any("/" in variable.path for variable in unnamed):
-        problem = errors[1]
-        while problem.__context__ is not None:
-            problem = problem.__context__
-        raise ValueError(" ".join(str(problem).split())[:120])
-    return {w.place: _draw(w.initializer, w, seed) for w in named}
+    if "/" in weight.variable.path:
+        raise ValueError(" ".join(str(made[id(layer)]).split())[:120])
+    return None
+
+
+def _make_again(
+    layer: keras.layers.Layer, weights: list[OwnedWeight], seed: int
+) -> Made:
+    """Makes a layer again; returns what weights in it are then, or an error."""
+    inside = [w for w in weights if any(x is layer for x in w.chain)]
+    state = random.getstate()
+    problem: Any = None
+    # In the scope, Keras puts draws off, so that the initializers can get other
+    # seeds; but there are variables that cannot be made in it.
+    for scope in (keras.StatelessScope(), None):
+        # Keras seeds an initializer without a seed by Python's random state.
+        random.seed(derive_seed(seed, inside[0].place, Stream.CONFIG))
+        try:
+            with scope or contextlib.nullcontext():
+                return _recreated(layer, inside, seed, scope)
+        except Exception as error:
+            problem = error
+        finally:
+            random.setstate(state)
+    while problem.__context__ is not None:
+        problem = problem.__context__
+    return str(problem)
 
 
 def _recreated(
@@ -119,7 +144,6 @@ def _recreated(
     seed: int,
     scope: Any,
 ) -> dict[int, np.ndarray]:
-    """Makes a layer again, and returns what weights in it are then."""
     config = layer.get_config()
     accepted = inspect.signature(type(layer).__init__).parameters.values()
     if all(each.kind is not each.VAR_KEYWORD for each in accepted):
@@ -131,39 +155,36 @@ def _recreated(
     # Keras' default `build` could do nothing but warn.
     if type(layer).build is not keras.layers.Layer.build:
         clone.build_from_config(layer.get_build_config())
-    if layer is weights[0].layer:
-        old, new = own_weights(layer), own_weights(clone)
+    # All weights, or those of the layer without what it holds.
+    for weights_of in (lambda layer: layer.weights, own_weights):
+        old, new = weights_of(layer), weights_of(clone)
+        if len(old) > len(new):  # Some were set from outside.
+            old = [variable for variable in old if "/" in variable.path]
+        shapes = [[tuple(v.shape) for v in each] for each in (old, new)]
+        if shapes[0] == shapes[1]:
+            break
     else:
-        old, new = layer.weights, clone.weights
-    if len(old) > len(new):  # Some were set from outside.
-        old = [variable for variable in old if "/" in variable.path]
-    shapes = [[tuple(v.shape) for v in each] for each in (old, new)]
-    if shapes[0] != shapes[1]:
         raise ValueError(
             f"when re-created, it has weights of the shapes {shapes[1]}, not "
             f"{shapes[0]}"
         )
+    # If the layer's code has assigned some, these may depend on any other.
+    assigned = scope is None or any(
+        scope.get_current_value(variable) is not None for variable in new
+    )
     new_of = dict(zip(map(id, old), new, strict=True))
-    return {
-        w.place: _draw_again(new_of[id(w.variable)], w, seed, scope)
-        for w in weights
-        if id(w.variable) in new_of
-    }
-
-
-def _draw_again(
-    new: keras.Variable, weight: OwnedWeight, seed: int, scope: Any
-) -> np.ndarray:
-    held = [
-        each
-        for each in vars(new).values()
-        if isinstance(each, keras.initializers.Initializer)
-    ]
-    # The layer's code may have assigned values after it made the variable.
-    assigned = scope is None or scope.get_current_value(new) is not None
-    if not held or assigned:
-        return known_values(new)
-    return _draw(held[0], weight, seed)
+    drawn = {}
+    for weight in weights:
+        if (variable := new_of.get(id(weight.variable))) is not None:
+            each = vars(variable).values()
+            held = [x for x in each if isinstance(x, Initializer)]
+            as_made = assigned or not held
+            drawn[weight.place] = (
+                known_values(variable)
+                if as_made
+                else _draw(held[0], weight, seed)
+            )
+    return drawn
 
 
 def _draw(initializer: Any, weight: OwnedWeight, seed: int) -> np.ndarray:

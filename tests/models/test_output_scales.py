@@ -354,6 +354,45 @@ def test_rescale_to_another_start():
         assert row.rms == pytest.approx(target.rms, rel=1e-4)
 
 
+def test_kernels_of_one_path():
+    class Block(layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = layers.Dense(16, name="dense")
+            self.dense.build((None, 16))
+            self.built = True
+
+        def call(self, inputs):
+            return 3 * self.dense(inputs)
+
+    model = keras.Sequential([keras.Input((16,)), Block(), Block()])
+    assert model.weights[0].path == model.weights[2].path
+    x = RNG.normal(size=(8, 16))
+    scales = output_scales(model, x)
+    report = rescale_model(model, x, scales)
+    assert [row.factor for row in report][:2] == pytest.approx([1.0, 1.0])
+    rewire_model(model, seed=0)
+    report = rescale_model(model, x, scales)
+    assert [row.rms for row in report][:2] == pytest.approx(
+        [row.rms for row in scales][:2], rel=1e-4
+    )
+
+
+def test_outputs_that_are_zero_in_both_starts():
+    zero = layers.Dense(4, kernel_initializer="zeros")
+    ones = layers.Dense(3, kernel_initializer="ones", bias_initializer="ones")
+    model = keras.Sequential([keras.Input((4,)), ones, zero])
+    x = RNG.normal(size=(8, 4))
+    scales = output_scales(model, x)
+    model.layers[0].kernel.assign(2 * model.layers[0].kernel)
+    report = rescale_model(model, x, scales)
+    assert report[0].factor == pytest.approx(0.5)
+    assert report[1].factor is None
+    zero.kernel.assign(ops.ones((3, 4)))
+    with pytest.raises(ValueError, match=r"^The outputs .* to become 0\.0$"):
+        rescale_model(model, x, scales)
+
+
 def test_rescale_some():
     model = cnn()
     hidden = model.get_layer("hidden").kernel.path

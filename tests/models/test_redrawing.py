@@ -1,5 +1,6 @@
 """Redrawing the weights of layers as people write them."""
 
+import random
 import typing
 
 import keras
@@ -184,6 +185,96 @@ def test_values_that_a_build_assigns():
     model.set_weights([np.zeros((8, 4))])
     reinitialize(model, seed=0)
     assert (as_array(model.weights[0]) == 1).all()
+
+
+class Setting(layers.Layer):
+    """Sets a weight of a layer inside it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(3)
+        self.named = layers.Dense(3, kernel_initializer="zeros")
+
+    def build(self, input_shape):
+        for layer in (self.dense, self.named):
+            layer.build(input_shape)
+        self.dense.bias.assign(ops.arange(3.0))
+        self.named.kernel.assign(ops.eye(input_shape[-1], 3))
+
+    def call(self, inputs):
+        return self.dense(inputs) + self.named(inputs)
+
+
+class Within(layers.Layer):
+    """Has a layer that sets weights inside it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.setting = Setting()
+
+    def build(self, input_shape):
+        self.setting.build(input_shape)
+
+    def call(self, inputs):
+        return self.setting(inputs)
+
+
+@pytest.mark.parametrize("make", [Setting, Within])
+def test_weights_that_a_holder_sets(make):
+    layer = make()
+    model = in_a_model(layer)
+    setting = getattr(layer, "setting", layer)
+    kernels = []
+    for seed in (0, 0, 1):
+        reinitialize(model, seed=seed)
+        assert_same(as_array(setting.dense.bias), np.arange(3, dtype="float32"))
+        assert_same(
+            as_array(setting.named.kernel), np.eye(8, 3, dtype="float32")
+        )
+        kernels.append(as_array(setting.dense.kernel).copy())
+    assert_same(kernels[0], kernels[1])
+    assert not np.array_equal(kernels[0], kernels[2])
+
+
+def test_weights_computed_from_others():
+    class Twice(layers.Layer):
+        def build(self, input_shape):
+            self.one = self.add_weight(
+                name="one", shape=(8, 4), initializer="random_normal"
+            )
+            self.two = self.add_weight(name="two", shape=(8, 4))
+            self.two.assign(2 * self.one)
+
+        def call(self, inputs):
+            return ops.matmul(inputs, self.one + self.two)
+
+    layer = Twice()
+    model = in_a_model(layer)
+    state = random.getstate()
+    assert_redrawn(model)
+    assert_same(as_array(layer.two), 2 * as_array(layer.one))
+    assert random.getstate() == state
+
+
+def test_what_holds_layers_is_made_again_once():
+    made = []
+
+    class Many(keras.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            made.append(self)
+            self.parts = [Function(4, abs) for _ in range(5)]
+
+        def call(self, inputs):
+            return sum(part(inputs) for part in self.parts)
+
+    model = Many()
+    model(X)
+    made.clear()
+    before = arrays(model)
+    reinitialize(model, seed=0)
+    assert len(made) <= 2  # Within a scope and without.
+    assert not np.array_equal(before[0], arrays(model)[0])
 
 
 class Function(layers.Dense):
