@@ -29,9 +29,8 @@ class LookaheadPermutation(keras.callbacks.Callback):
     initial weight takes the place of the smallest current one, and so on (a
     *sync*). The model learns where to put its initial values.
 
-    The axes of each layer identify neurons and their weights, as in
-    `rewire_model`. Biases, normalization, embeddings, depthwise kernels and
-    layers of unknown classes train as usual, and syncs do not touch the
+    It re-orders the kernels that `rewire_model` would rewire, along the same
+    axes. All other weights train as usual, and syncs do not touch the
     optimizer's state.
 
     If a sync falls on the last step of an epoch, validation sees the synced
@@ -76,8 +75,7 @@ class LookaheadPermutation(keras.callbacks.Callback):
             sync to the next, counted from the model's first step. The authors
             sync about once an epoch. With gradient accumulation, a step is an
             update of the weights.
-        layers: None for all layers, a function of a layer, or a list of layers
-            and patterns of names: see `rewire_model`.
+        layers: Which layers to re-order; see `rewire_model`.
         include_bias: Boolean, whether to re-order biases too, each as one
             vector. Defaults to False.
         sync_at_end: Boolean, whether to sync when `fit` ends, after its last

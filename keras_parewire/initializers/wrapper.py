@@ -82,10 +82,7 @@ class InitializerWrapper(keras.initializers.VarianceScaling):
         raise NotImplementedError
 
     def with_view(self, view: MatrixView, *axes: Sequence[int] | None) -> Self:
-        """Returns a copy for a kernel of a layer whose axes are known.
-
-        The axes are those along which a base counts fans.
-        """
+        """Returns a copy for one kernel; a base counts fans along the axes."""
         viewing = copy.copy(self)
         viewing._view = view
         viewing.input_axes, viewing.output_axes = axes

@@ -23,6 +23,7 @@ from keras_parewire.rewiring.values import (
 )
 
 See = Callable[[keras.layers.Layer, Tensor], None]
+TargetOf = Callable[[str], float | None]
 
 
 class MeasuredKernel:
@@ -37,11 +38,8 @@ class MeasuredKernel:
         self.count, self.squares = 0, 0.0
         self.sums: Any = 0.0
 
-    def apply(self, inputs: Tensor, target: float | None) -> Tensor | None:
-        """Returns the outputs, in the first call rescaled to a target.
-
-        Returns None if they have no values, since they are being traced.
-        """
+    def apply(self, inputs: Tensor, target_of: TargetOf) -> Tensor | None:
+        """Returns the outputs, rescaled in the first call; None if traced."""
         # A mean square would overflow in float16.
         dtype = keras.backend.result_type(inputs.dtype, "float32")
         outputs = self.product.apply(
@@ -57,6 +55,7 @@ class MeasuredKernel:
         if known is None:
             return None
         square = float(known)
+        target = None if self.count else target_of(self.variable.path)
         if target is not None:
             outputs = outputs * self._rescale(math.sqrt(square), target)
             square = target**2
@@ -98,7 +97,7 @@ class MeasuredKernel:
 
 
 def run_forward(
-    survey: Survey, x: Any, target_of: Callable[[str], float | None]
+    survey: Survey, x: Any, target_of: TargetOf
 ) -> tuple[ScaleReport, list[Update]]:
     """Measures all kernels in one forward pass, and rescales them in it.
 
@@ -113,10 +112,8 @@ def run_forward(
     def see(layer: keras.layers.Layer, inputs: Tensor) -> None:
         outputs = ops.convert_to_tensor(inputs)
         for kernel in kernels[id(layer)]:
-            path, first = kernel.variable.path, not kernel.count
             try:
-                target = target_of(path) if first else None
-                outputs = kernel.apply(outputs, target)
+                outputs = kernel.apply(outputs, target_of)
             except ValueError as error:
                 problems.append(error)  # Keras would add to its message.
                 return

@@ -17,7 +17,7 @@ from keras_parewire.models.weights import OwnedWeight
 from keras_parewire.rewiring.validation import check_count
 
 # The names that layers of other libraries give to vectors they look up or add.
-_EMBEDDING_NAME = re.compile(r"(.*_)?(emb|embeddings?|encoding|token)")
+_EMBEDDING_NAME = re.compile(r"(.*_)?(emb|embed|embeddings?|encoding|tokens?)")
 
 Entry = TypeVar("Entry")
 

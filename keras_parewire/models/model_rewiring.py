@@ -63,12 +63,11 @@ def rewire_model(
             its kernels first, see `reinitialize`.
         exponent: Number, 0 or more, the exponent of the attachment probability;
             see `PARewired`. Defaults to 1, the paper's rule.
-        layers: Which layers to rewire. None for all; or a function that takes
-            the layer that owns a kernel (in an attention layer, one of its
-            `EinsumDense` projections; in a recurrent layer, its cell) and
-            returns whether to rewire it; or a list of layers and strings. A
-            string is the name of a layer or the path of a weight, or a regular
-            expression that matches a whole name or path, such as
+        layers: Which layers to rewire. None for all; or a function of the layer
+            that owns a kernel (in an attention layer, one of its `EinsumDense`
+            projections; in a recurrent layer, its cell) that says whether to
+            rewire it; or a list of layers, names of layers, paths of weights
+            and regular expressions for whole names or paths, such as
             `"block.*_conv"`. A layer includes all layers inside it. Embeddings
             and depthwise kernels are rewired only if their own layer is in the
             list, as an object or by its exact name.
@@ -89,9 +88,8 @@ def rewire_model(
 
     Warns:
         UserWarning: If weights such as biases differ from the constant that
-            their layer names: the model seems to have been trained, which
-            rewiring undoes. Or if nothing is rewired, since the layers of the
-            model are unknown.
+            their layer names, as after training, which rewiring undoes; or if
+            nothing is rewired, since the layers of the model are unknown.
 
     Reference:
 
@@ -112,10 +110,8 @@ def rewire_model(
     for weight, view in kernels:
         values = known_values(weight.variable)
         check_finite(values, weight.variable.path)
-        key = seeding.integer_key(
-            seeding.derive_seed(number, weight.place, Stream.REWIRING)
-        )
-        rewired = host_rewire(values, view, exponent, key)
+        own = seeding.derive_seed(number, weight.place, Stream.REWIRING)
+        rewired = host_rewire(values, view, exponent, seeding.integer_key(own))
         updates.append((weight.variable, rewired))
         before, after = (view_variance(x, view) for x in (values, rewired))
         _, rows, columns = view.stack_shape

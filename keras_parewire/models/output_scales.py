@@ -1,12 +1,10 @@
 """The scale of what each kernel of a model gives on a batch, and setting it."""
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import keras
-import numpy as np
 
 from keras_parewire.models.forward_pass import run_forward
 from keras_parewire.models.kernels import survey_model
@@ -16,6 +14,7 @@ from keras_parewire.models.updates import (
     check_no_steps,
     updates_that_reset,
 )
+from keras_parewire.rewiring.validation import check_positive
 
 Target: TypeAlias = float | Mapping[str, float] | ScaleReport
 
@@ -25,11 +24,10 @@ def output_scales(
 ) -> ScaleReport:
     """Measures what each kernel of a built model gives on a batch.
 
-    Networks whose kernels have weights of one variance can still start at
-    scales that differ many times over: neighboring pixels are alike, and what
-    comes out of a ReLU is positive, so a filter whose weights add up to little
-    has small outputs. A start that changes this changes how fast a network
-    learns, apart from anything else it does; see `rescale_model`.
+    Kernels of one variance can have outputs whose scales differ many times
+    over: neighboring pixels are alike, and what comes out of a ReLU is
+    positive, so a filter whose weights add up to little has small outputs. This
+    alone changes how fast a network learns; see `rescale_model`.
 
     It takes one forward pass in inference mode, and changes nothing. Dense and
     `EinsumDense` layers, with them attention layers, and all convolutions are
@@ -85,9 +83,8 @@ def rescale_model(
     >>> report = rescale_model(model, images, output_scales(rewired, images))
 
     After `reinitialize(model, kernel_initializer="orthogonal")`, the default
-    `to=1.0` is LSUV (Mishkin and Matas, 2016), but for two differences: it
-    sets the mean square of the outputs, where LSUV sets their variance, and
-    it looks at them without their biases.
+    `to=1.0` is LSUV (Mishkin and Matas, 2016), but that it sets the mean square
+    of the outputs, not their variance, and without biases.
 
     Args:
         model: Built Keras model or layer that has not been trained.
@@ -121,9 +118,10 @@ def rescale_model(
             targets[path] = iter([row.rms for row in to if row.path == path])
     elif isinstance(to, Mapping):
         for path, rms in to.items():
-            targets[path] = itertools.repeat(_positive(rms, f"to[{path!r}]"))
+            rms = check_positive(rms, f"to[{path!r}]")
+            targets[path] = itertools.repeat(rms)
     else:
-        others = itertools.repeat(_positive(to, "to"))
+        others = itertools.repeat(check_positive(to, "to"))
     survey = survey_model(model)
     check_no_steps(survey)
     report, updates = run_forward(
@@ -137,17 +135,3 @@ def rescale_model(
         )
     assign_all(itertools.chain(updates, updates_that_reset(survey)))
     return report
-
-
-def _positive(rms: Any, name: str) -> float:
-    if isinstance(rms, bool) or not isinstance(rms, int | float | np.number):
-        raise TypeError(
-            "`to` must be a number, a dict of numbers by path, or what "
-            f"`output_scales` returns. Received: {name}={rms!r}"
-        )
-    if not 0 < rms < math.inf:
-        raise ValueError(
-            "A root mean square in `to` must be positive and finite. "
-            f"Received: {name}={rms!r}"
-        )
-    return float(rms)

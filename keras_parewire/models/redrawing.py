@@ -178,12 +178,10 @@ def _recreated(
         if (variable := new_of.get(id(weight.variable))) is not None:
             each = vars(variable).values()
             held = [x for x in each if isinstance(x, Initializer)]
-            as_made = assigned or not held
-            drawn[weight.place] = (
-                known_values(variable)
-                if as_made
-                else _draw(held[0], weight, seed)
-            )
+            if assigned or not held:
+                drawn[weight.place] = known_values(variable)
+            else:
+                drawn[weight.place] = _draw(held[0], weight, seed)
     return drawn
 
 

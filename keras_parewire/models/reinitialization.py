@@ -37,9 +37,8 @@ def reinitialize(
 ) -> StrengthReport | None:
     """Redraws every weight of a built model.
 
-    All weights change in place, as if the model had just been built: kernels,
-    biases, normalization statistics and all others, each drawn by its own
-    initializer, also those that are frozen or pretrained. With
+    All weights change in place, as if the model had just been built, also those
+    that are frozen or pretrained: each is drawn by its own initializer. With
     `kernel_initializer`, it draws the kernels instead.
 
     Compiled functions stay compiled and see the new weights at once. Optimizers
@@ -77,9 +76,8 @@ def reinitialize(
             draw values without an initializer.
 
     Returns:
-        With `kernel_initializer`, a `StrengthReport` with a row for each weight
-        of the model, which gives the reason where a weight was not drawn. None
-        otherwise.
+        With `kernel_initializer`, a `StrengthReport`, which gives the reason
+        where a weight was not drawn from it. None otherwise.
 
     Raises:
         ValueError: If the model has no weights or they have no values, `layers`
@@ -111,9 +109,8 @@ def reinitialize(
             old = known_values(item.weight.variable)
             new[place] = draw_kernel(kernel_initializer, item, number)
             with np.errstate(all="ignore"):  # Its training may have diverged.
-                before, after = (
-                    view_variance(x, view) for x in (old, new[place])
-                )
+                before = view_variance(old, view)
+                after = view_variance(new[place], view)
             measured[place] = before, after, None
         elif item.selected and not item.weight.is_adapted:
             others.append(item.weight)

@@ -46,10 +46,9 @@ class StrengthReport(WeightTable[ReportRow]):
         it, averaged over the groups; equal if nothing was rewired;
     - `skipped`: why the weight was left alone, or None. The row of such a
         weight has only a path and a shape;
-    - `remark`: None, or how the rewiring fell short, and why: the strength
-        variance rose, or did not fall by a factor of 2. A larger `exponent`
-        helps where there are few neurons, or where weights are small against
-        the 1 that the rule adds to strengths.
+    - `remark`: None, or how the rewiring fell short: the strength variance
+        rose, or did not fall by a factor of 2. A larger `exponent` helps where
+        neurons are few, or weights small against the 1 that the rule adds.
 
     Example:
 

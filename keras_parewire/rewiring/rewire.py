@@ -50,9 +50,8 @@ def rewire(
             draw. The same integer gives the same result on every backend.
 
     Returns:
-        A new tensor of the same shape and dtype. The dtype is the one Keras
-        gives a tensor made from the kernel: on JAX, a float64 array becomes
-        float32 unless JAX is configured otherwise.
+        A new tensor of the shape and dtype that Keras gives the kernel: on JAX,
+        a float64 array becomes float32 unless JAX is configured otherwise.
 
     Raises:
         ValueError: If the kernel's rank is below 2, its dtype is not floating

@@ -18,15 +18,30 @@ def check_float(dtype: Any) -> None:
         )
 
 
+def check_number(value: Any, name: str) -> float:
+    """Returns a real number as a float."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"`{name}` must be a number. Received: {name}={value!r}"
+        )
+    return float(value)
+
+
+def check_positive(value: Any, name: str) -> float:
+    """Returns a number above 0 as a float."""
+    number = check_number(value, name)
+    if not 0 < number < math.inf:
+        raise ValueError(
+            f"`{name}` must be positive and finite. Received: {name}={value!r}"
+        )
+    return number
+
+
 def check_exponent(exponent: Any) -> float:
     """Returns `exponent` as a float, 0 or more; configs hold `"inf"`."""
     if isinstance(exponent, str) and exponent == "inf":
         return math.inf
-    if isinstance(exponent, bool) or not isinstance(exponent, numbers.Real):
-        raise TypeError(
-            f"`exponent` must be a number. Received: exponent={exponent!r}"
-        )
-    checked = float(exponent)
+    checked = check_number(exponent, "exponent")
     if not checked >= 0:  # Or it is NaN.
         raise ValueError(
             "`exponent` must be 0 or more; `float('inf')` is allowed. "

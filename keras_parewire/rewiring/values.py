@@ -11,21 +11,12 @@ Tensor: TypeAlias = Any
 
 
 def as_tensor(values: Any, name: str) -> Tensor:
-    """Converts `values` to a tensor; the error calls them `name`."""
+    """Converts `values` to a tensor; errors call them `name`."""
+    check_real(values, name)
     held = values.value if isinstance(values, keras.Variable) else values
-    if getattr(held, "is_meta", False):
-        return held  # Keras would fill PyTorch's placeholder at random.
-    try:
-        tensor = ops.convert_to_tensor(values)
-        # TensorFlow has string tensors.
-        if keras.backend.standardize_dtype(tensor.dtype) == "string":
-            raise TypeError("Strings are not numbers.")
-        return tensor
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"`{name}` must be a tensor or an array of numbers. "
-            f"Received: {name}={values!r}"
-        ) from error
+    # Keras would fill PyTorch's placeholder at random.
+    is_meta = getattr(held, "is_meta", False)
+    return held if is_meta else ops.convert_to_tensor(held)
 
 
 def values_or_none(tensor: Tensor) -> np.ndarray | None:

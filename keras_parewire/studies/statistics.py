@@ -3,11 +3,12 @@
 import functools
 import itertools
 import math
-import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from keras_parewire.rewiring.validation import check_positive
 
 SIGNIFICANCE = 0.05
 # The size of an effect worth finding, in standard deviations of the paired
@@ -97,7 +98,8 @@ def compare(
         first.
 
     Raises:
-        ValueError: If `metric` is unknown or `margin` is not positive.
+        ValueError: If `metric` is unknown, `margin` is not positive, or a
+            number is NaN or infinite.
 
     Reference:
 
@@ -107,7 +109,8 @@ def compare(
         [Wang and Ramdas, 2024](https://arxiv.org/abs/2310.03722): why it may
         be looked at any time
     """
-    check_margin(margin)
+    if margin is not None:
+        check_positive(margin, "margin")
     if not values:
         raise ValueError("`values` must hold an arm. Received: values={}")
     reference, *arms = values
@@ -168,19 +171,6 @@ def columns(
         for name, value in (row["metrics"] or {}).items():
             found[row["arm"]].setdefault(name, {})[row["seed"]] = value
     return found
-
-
-def check_margin(margin: Any) -> None:
-    """Checks that a margin is None or a positive number."""
-    if margin is not None and (
-        isinstance(margin, bool)
-        or not isinstance(margin, numbers.Real)
-        or not 0 < float(margin) < math.inf
-    ):
-        raise ValueError(
-            "`margin` must be None or a positive number. "
-            f"Received: margin={margin!r}"
-        )
 
 
 def paired_differences(values: Values, arm: str, metric: str) -> np.ndarray:

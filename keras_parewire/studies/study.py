@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_parewire.rewiring.validation import check_positive
 from keras_parewire.studies import runs, statistics
 from keras_parewire.studies.check import Check, check
 from keras_parewire.studies.identity import describe, identify
@@ -172,7 +173,8 @@ class Study:
                 if weights start alike for two seeds, or unlike for two arms.
         """
         numbers = runs.check_seeds(seeds)
-        statistics.check_margin(margin)
+        if margin is not None:
+            check_positive(margin, "margin")
         if not (isinstance(ray, bool | Mapping) and callable(on_run or print)):
             raise TypeError(
                 "`ray` must be a boolean or a dict, `on_run` a function or "

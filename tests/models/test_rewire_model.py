@@ -296,14 +296,16 @@ def test_an_untied_output_projection_is_a_kernel():
 def test_names_tell_what_weights_of_other_libraries_are():
     class Encoder(layers.Layer):
         def build(self, input_shape):
-            for name in ("content_attention_bias", "embeddings", "other"):
+            for name in names:
                 self.add_weight(name=name, shape=(2, 3))
 
+    looked_up = ["embeddings", "pos_embed", "class_token", "register_tokens"]
+    names = ["content_attention_bias", *looked_up, "other"]
     layer = Encoder()
     layer.build((None, 3))
     assert [row.skipped for row in strength_report(layer)] == [
         "bias",
-        "embedding",
+        *["embedding"] * 4,
         "unknown layer Encoder, see `register_axes`",
     ]
 
