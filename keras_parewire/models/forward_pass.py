@@ -123,10 +123,12 @@ def run_forward(
 
     # Within the scope, a model changes no variable, also if an error ends it.
     layers = [found[0].layer for found in kernels.values()]
-    with keras.StatelessScope(), _watched(layers, see):
-        survey.model(x, training=False)
-    for problem in problems:
-        raise problem
+    try:
+        with keras.StatelessScope(), _watched(layers, see):
+            survey.model(x, training=False)
+    finally:
+        for problem in problems:
+            raise problem
     rows = [kernel.row() for kernel in called.values()]
     for item in survey.weights:
         if id(item.weight.variable) not in called:
