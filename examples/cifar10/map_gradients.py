@@ -8,6 +8,7 @@ in the same folder: `MAP_PLAN.md` says how, and why.
 """
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
@@ -58,14 +59,14 @@ def shared_part(network):
     return jax.jit(share)
 
 
-def measure(name, images, path):
+def measure(name, load, path):
     """Adds the missing rows of a cell."""
     done = {(r["cell"], r["arm"], int(r["seed"])) for r in map_rows.read(path)}
     runs = [(arm, seed) for seed in FIGURE_SEEDS for arm in ARMS]
     runs = [run for run in runs if (name, *run) not in done]
     if not runs:
         return
-    runner = Runner(CELLS[name], images)
+    runner = Runner(CELLS[name], load())
     network, probe = runner.network, runner.probe[:IMAGES]
     share = shared_part(network)
     for arm, seed in runs:
@@ -137,9 +138,9 @@ def main():
     parser.add_argument("--out", type=Path, default=output_folder("map"))
     arguments = parser.parse_args()
     path = arguments.out / "gradients.csv"
-    images = data.load(arguments.data_dir)
+    load = functools.partial(functools.cache(data.load), arguments.data_dir)
     for name in NAMES:
-        measure(name, images, path)
+        measure(name, load, path)
     found = map_numbers.read(arguments.out.glob("*.csv"))
     text = report(map_rows.read(path), found)
     print(text)

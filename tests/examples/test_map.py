@@ -349,3 +349,16 @@ def test_report_on_gradients(apart, verdict):
     text = report(rows, found)
     assert text.endswith(f"The idea **{verdict}**.")
     assert "| `mlp` | " in text
+
+
+@pytest.mark.backend("jax")
+def test_committed_report_on_gradients(tmp_path, monkeypatch, capsys):
+    from cifar10 import map_gradients
+
+    for path in (EXAMPLES / "results" / "map").glob("*.csv"):
+        (tmp_path / path.name).write_text(path.read_text())
+    arguments = ["map_gradients.py", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    map_gradients.main()
+    committed = EXAMPLES / "results" / "map" / "gradients.md"
+    assert capsys.readouterr().out == committed.read_text()
