@@ -141,10 +141,7 @@ def plot_comparisons(
     samples: Sequence[np.ndarray],
     margin: float | None = None,
 ) -> Any:
-    """Plots comparisons in one metric and their differences by seed.
-
-    See `Study.plot`.
-    """
+    """Plots comparisons and their differences by seed; see `Study.plot`."""
     from matplotlib.figure import Figure
 
     if not comparisons:

@@ -43,16 +43,8 @@ class LookaheadPermutation(keras.callbacks.Callback):
     it sees, and keeps them for later calls of `fit` with the same model. After
     a sync, the model itself holds them, and only then. So to resume a training
     in a new process, restore the model and its optimizer from a checkpoint made
-    at a sync. If every epoch ends with one, the same script both starts and
-    resumes the training:
-
-    ```python
-    callbacks = [
-        LookaheadPermutation(sync_period=batches_per_epoch),
-        keras.callbacks.BackupAndRestore("backup"),
-    ]
-    model.fit(x, y, epochs=9, callbacks=callbacks)
-    ```
+    at a sync. If every epoch ends with one, a script with a
+    `keras.callbacks.BackupAndRestore` behind this callback resumes by itself.
 
     **Batch normalization.** A sync does not update its moving statistics, so
     predictions right after one can be poor: the test accuracy of a small CNN

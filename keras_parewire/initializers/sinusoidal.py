@@ -18,9 +18,7 @@ from keras_parewire.rewiring.validation import check_float
 from keras_parewire.rewiring.values import Tensor
 
 
-# `EinsumDense`, and with it the attention layers, passes its axes only to
-# instances of `VarianceScaling`. Of that class nothing else is used: its scale,
-# mode and distribution stay what they are by default, for code that reads them.
+# The base class is what `EinsumDense` passes axes to, see `InitializerWrapper`.
 @keras.saving.register_keras_serializable(
     package="keras_parewire", name="Sinusoidal"
 )

@@ -32,9 +32,8 @@ def output_scales(
     It takes one forward pass in inference mode, and changes nothing. Dense and
     `EinsumDense` layers, with them attention layers, and all convolutions are
     measured, unless a compiled function or a loop of the backend calls them.
-    Masked positions count like others. A batch normalization uses the
-    statistics that it holds: before training these are 0 and 1, and it
-    normalizes nothing.
+    Masked positions count. A batch normalization uses the statistics that it
+    holds: before training these are 0 and 1, and it normalizes nothing.
 
     Example:
 

@@ -3,7 +3,6 @@
 import contextlib
 import inspect
 import itertools
-import random
 import warnings
 from typing import Any, TypeAlias
 
@@ -19,7 +18,12 @@ from keras_parewire.initializers.reseeding import (
 )
 from keras_parewire.initializers.wrapper import InitializerWrapper
 from keras_parewire.models.kernels import ClassifiedWeight
-from keras_parewire.models.weights import OwnedWeight, Stream, own_weights
+from keras_parewire.models.weights import (
+    OwnedWeight,
+    Stream,
+    chains_of,
+    own_weights,
+)
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.rewiring.values import known_values
 
@@ -119,20 +123,15 @@ def _make_again(
 ) -> Made:
     """Makes a layer again; returns what weights in it are then, or an error."""
     inside = [w for w in weights if any(x is layer for x in w.chain)]
-    state = random.getstate()
     problem: Any = None
     # In the scope, Keras puts draws off, so that the initializers can get other
     # seeds; but there are variables that cannot be made in it.
     for scope in (keras.StatelessScope(), None):
-        # Keras seeds an initializer without a seed by Python's random state.
-        random.seed(derive_seed(seed, inside[0].place, Stream.CONFIG))
         try:
             with scope or contextlib.nullcontext():
                 return _recreated(layer, inside, seed, scope)
         except Exception as error:
             problem = error
-        finally:
-            random.setstate(state)
     while problem.__context__ is not None:
         problem = problem.__context__
     return str(problem)
@@ -152,6 +151,9 @@ def _recreated(
         config = {k: v for k, v in config.items() if k not in names}
     next_seed = _seeds(weights[0], seed, Stream.CONFIG)
     clone = type(layer).from_config(_seeded(config, next_seed))
+    for part, *_ in chains_of(clone):
+        # Not by `setattr`, which Keras and PyTorch watch.
+        vars(part)["add_weight"] = _seeding(part, next_seed)
     # Keras' default `build` could do nothing but warn.
     if type(layer).build is not keras.layers.Layer.build:
         clone.build_from_config(layer.get_build_config())
@@ -183,6 +185,20 @@ def _recreated(
             else:
                 drawn[weight.place] = _draw(held[0], weight, seed)
     return drawn
+
+
+def _seeding(layer: keras.layers.Layer, next_seed: NextSeed) -> Any:
+    """Returns the `add_weight` of a layer, giving initializers other seeds."""
+    add_weight = layer.add_weight
+
+    def seeded(shape: Any = (), initializer: Any = None, **kwargs: Any) -> Any:
+        dtype = kwargs.get("dtype") or layer.variable_dtype
+        if initializer is None and keras.backend.is_float_dtype(dtype):
+            initializer = "glorot_uniform"  # As in Keras.
+        initializer = with_new_seeds(initializer, next_seed)
+        return add_weight(shape, initializer, **kwargs)
+
+    return seeded
 
 
 def _draw(initializer: Any, weight: OwnedWeight, seed: int) -> np.ndarray:

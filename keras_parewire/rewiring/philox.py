@@ -38,10 +38,7 @@ Word = tuple[Tensor, Tensor]
 def host_bits(
     key: Sequence[int], stream: tuple[int, int], first: int, count: int
 ) -> np.ndarray:
-    """Returns `count` random int32s of a stream, from number `first` on.
-
-    The key is four integers below `2**32`.
-    """
+    """Returns `count` random int32s of a stream, from number `first` on."""
     key_words = [key[0] | key[1] << 32, key[2] | key[3] << 32]
     block, skipped = divmod(first, BLOCK)
     generator = np.random.Philox(

@@ -210,7 +210,7 @@ def test_a_killed_process_leaves_whole_rows(make_study, tmp_path):
         time.sleep(0.1)
     process.kill()
     process.wait()
-    study, whole = make_study(), make_study(folder="whole")
+    study, whole = make_study(any_code=True), make_study(folder="whole")
     assert list(results(study)) == [("plain", 0), ("pa", 0)]
     for each in (study, whole):
         each.run(range(3), verbose=0)
