@@ -27,8 +27,9 @@ from keras_parewire.models.weights import (
 from keras_parewire.rewiring.seeding import derive_seed
 from keras_parewire.rewiring.values import known_values
 
-# New values by the places of their weights, or why there are none.
-Made: TypeAlias = dict[int, np.ndarray] | str
+# By the places of weights, their values or what draws them, and whether a layer
+# has set them; or why it cannot be made again.
+Made: TypeAlias = dict[int, tuple[Any, bool]] | str
 
 
 def draw_kernel(
@@ -89,11 +90,11 @@ def _redraw_weight(
     weights: list[OwnedWeight],
     seed: int,
     made: dict[int, Made],
-) -> np.ndarray | None:
+) -> Any:
     """Draws a weight.
 
-    Its layer is made again, to see how it draws it, along with the layers that
-    hold it, which may set it, too. Some can only be made as part of a model. If
+    Its layer is made again, to see how it draws it; but first those that hold
+    it, which may have set it. Some can only be made as part of a holder. If
     nothing can be, the initializer that the layer names draws the weight.
     """
     layer = weight.layer
@@ -102,14 +103,26 @@ def _redraw_weight(
     mode = getattr(layer, "quantization_mode", None)
     if mode is not None:
         raise ValueError(f"quantization_mode={mode!r}")
-    models = [x for x in weight.chain if isinstance(x, keras.Model)]
-    others = [x for x in weight.chain if not isinstance(x, keras.Model)]
-    for holder in (*reversed(others), *models):
+
+    def look_up(holder: keras.layers.Layer) -> tuple[Any, bool]:
         if id(holder) not in made:
             made[id(holder)] = _make_again(holder, weights, seed)
-        drawn = made[id(holder)]
-        if isinstance(drawn, dict) and weight.place in drawn:
-            return drawn[weight.place]
+        found = made[id(holder)]
+        known = found if isinstance(found, dict) else {}
+        return known.get(weight.place, (None, False))
+
+    for holder in reversed(weight.chain[1:]):
+        # Neither models nor Keras' own layers set what is inside them.
+        own = type(holder).__module__.startswith("keras.")
+        if not (own or isinstance(holder, keras.Model)):
+            value, is_set = look_up(holder)
+            if is_set:
+                return value
+    for holder in weight.chain:
+        value, _ = look_up(holder)
+        if value is not None:
+            is_drawn = isinstance(value, np.ndarray)
+            return value if is_drawn else _draw(value, weight, seed)
     if weight.initializer is not None:
         return _draw(weight.initializer, weight, seed)
     # The path of a variable that was set from outside names no layer.
@@ -142,7 +155,7 @@ def _recreated(
     weights: list[OwnedWeight],
     seed: int,
     scope: Any,
-) -> dict[int, np.ndarray]:
+) -> dict[int, tuple[Any, bool]]:
     config = layer.get_config()
     accepted = inspect.signature(type(layer).__init__).parameters.values()
     if all(each.kind is not each.VAR_KEYWORD for each in accepted):
@@ -151,9 +164,11 @@ def _recreated(
         config = {k: v for k, v in config.items() if k not in names}
     next_seed = _seeds(weights[0], seed, Stream.CONFIG)
     clone = type(layer).from_config(_seeded(config, next_seed))
+    seeded: set[int] = set()
     for part, *_ in chains_of(clone):
-        # Not by `setattr`, which Keras and PyTorch watch.
-        vars(part)["add_weight"] = _seeding(part, next_seed)
+        if type(part).add_weight is keras.layers.Layer.add_weight:
+            # Not by `setattr`, which Keras and PyTorch watch.
+            vars(part)["add_weight"] = _seeding(part, next_seed, seeded)
     # Keras' default `build` could do nothing but warn.
     if type(layer).build is not keras.layers.Layer.build:
         clone.build_from_config(layer.get_build_config())
@@ -170,35 +185,45 @@ def _recreated(
             f"when re-created, it has weights of the shapes {shapes[1]}, not "
             f"{shapes[0]}"
         )
-    # If the layer's code has assigned some, these may depend on any other.
-    assigned = scope is None or any(
-        scope.get_current_value(variable) is not None for variable in new
-    )
     new_of = dict(zip(map(id, old), new, strict=True))
+    made = [
+        (w, new_of[id(w.variable)]) for w in weights if id(w.variable) in new_of
+    ]
+    is_set = {
+        id(v) for v in new if scope and scope.get_current_value(v) is not None
+    }
+    # What a layer's code sets may depend on the others that it has drawn.
+    setting = {id(w.layer) for w, variable in made if id(variable) in is_set}
     drawn = {}
-    for weight in weights:
-        if (variable := new_of.get(id(weight.variable))) is not None:
-            each = vars(variable).values()
-            held = [x for x in each if isinstance(x, Initializer)]
-            if assigned or not held:
-                drawn[weight.place] = known_values(variable)
-            else:
-                drawn[weight.place] = _draw(held[0], weight, seed)
+    for weight, variable in made:
+        seen = id(variable) in seeded and id(weight.layer) in setting
+        as_set = seen or id(variable) in is_set
+        each = vars(variable).values()
+        held = [x for x in each if isinstance(x, Initializer)]
+        as_made = as_set or scope is None or not held
+        value = known_values(variable) if as_made else held[0]
+        drawn[weight.place] = value, as_set
     return drawn
 
 
-def _seeding(layer: keras.layers.Layer, next_seed: NextSeed) -> Any:
+def _seeding(
+    layer: keras.layers.Layer, next_seed: NextSeed, seeded: set[int]
+) -> Any:
     """Returns the `add_weight` of a layer, giving initializers other seeds."""
     add_weight = layer.add_weight
 
-    def seeded(shape: Any = (), initializer: Any = None, **kwargs: Any) -> Any:
-        dtype = kwargs.get("dtype") or layer.variable_dtype
-        if initializer is None and keras.backend.is_float_dtype(dtype):
-            initializer = "glorot_uniform"  # As in Keras.
+    def add_seeded(
+        shape: Any = (), initializer: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        dtype = args[0] if args else kwargs.get("dtype")
+        if keras.backend.is_float_dtype(dtype or layer.variable_dtype):
+            initializer = initializer or "glorot_uniform"  # As in Keras.
         initializer = with_new_seeds(initializer, next_seed)
-        return add_weight(shape, initializer, **kwargs)
+        variable = add_weight(shape, initializer, *args, **kwargs)
+        seeded.add(id(variable))
+        return variable
 
-    return seeded
+    return add_seeded
 
 
 def _draw(initializer: Any, weight: OwnedWeight, seed: int) -> np.ndarray:

@@ -1,17 +1,19 @@
 """What the rows of a study depend on, in types that JSON can hold."""
 
-import dis
+import ast
 import functools
 import hashlib
 import inspect
 import json
+import linecache
 import math
 import os
 import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Mapping
 from types import CodeType
 from typing import Any
 
@@ -20,6 +22,7 @@ import numpy as np
 
 # The versions of these packages are in the environment.
 _VERSIONED = ("keras", "keras_parewire")
+_NAMED = ast.AsyncFunctionDef | ast.ClassDef | ast.FunctionDef
 # Keras counts the layers of all models of a process.
 _NUMBER = re.compile("_[0-9]+(?=/|$)")
 
@@ -65,49 +68,55 @@ def describe_function(function: Any) -> Any:
     name = getattr(function, "__qualname__", type(function).__qualname__)
     if str(getattr(function, "__module__", "")).split(".")[0] in _VERSIONED:
         return f"function {name}"
-    return {"function": name, "code": _code_of(function)}
+    code = _code_of(function)
+    if code is None:
+        warnings.warn(
+            "The source of a function cannot be read, or is no longer what it "
+            "was made from, so that a change would not be seen: reload it, or "
+            f"name its version in `config`. Received: {name}",
+            stacklevel=2,
+        )
+    return {"function": name, "code": code}
 
 
-def _code_of(function: Any) -> str:
-    """Returns a digest of what a function's code does.
+def _code_of(function: Any) -> str | None:
+    """Returns a digest of what a function's source says, or None.
 
-    Read from what Python compiled: a file may have changed since. Names,
-    comments, docstrings and layout do not count.
+    Its name, comments, docstrings and layout do not count.
     """
     function = inspect.unwrap(getattr(function, "__func__", function))
     if not (inspect.isfunction(function) or inspect.isclass(function)):
         function = type(function)
-    found: list[str] = []
-    is_class = inspect.isclass(function)
-    parts = dict(vars(function)) if is_class else {"": function}
-    for name in sorted(parts):
-        part: Any = getattr(parts[name], "fget", parts[name])
-        part = inspect.unwrap(getattr(part, "__func__", part))
-        if inspect.isfunction(part):
-            defaults = part.__defaults__, part.__kwdefaults__
-            found += [name, _text(defaults), *_instructions(part.__code__)]
-        elif isinstance(part, int | float | str) and name[:2] != "__":
-            found += [name, _text(part)]
-    return _digest("\n".join(found).encode())
+    try:
+        first = inspect.getsourcelines(function)[1]
+        # All of the file: what stands on the lines of a lambda is no program.
+        lines = linecache.getlines(inspect.getsourcefile(function) or "")
+        tree = ast.parse("".join(lines))
+    except (OSError, TypeError, SyntaxError):
+        return None
+    if inspect.isfunction(function) and not _is_in(function.__code__, tree):
+        return None
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, _NAMED) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, _NAMED | ast.Lambda):
+            decorators = getattr(node, "decorator_list", [])
+            if first == min(part.lineno for part in (node, *decorators)):
+                found.append(node)
+    for node in found:
+        if isinstance(node, _NAMED):
+            node.name = "_"
+    text = "\n".join(map(ast.unparse, found))
+    return _digest(text.encode()) if found else None
 
 
-def _instructions(code: CodeType) -> Iterator[str]:
-    """Yields what a function does, one step after the other."""
-    for step in dis.get_instructions(code):
-        # Where a step stands, and some that do nothing, depend on the layout.
-        if step.opcode in dis.hasjrel or step.opcode in dis.hasjabs:
-            yield step.opname
-        elif isinstance(step.argval, CodeType):
-            yield from _instructions(step.argval)
-        elif step.opname != "NOP":
-            yield f"{step.opname} {_text(step.argval)}"
-
-
-def _text(value: Any) -> str:
-    """Returns the same text for equal constants, in any process."""
-    if isinstance(value, frozenset):
-        value = sorted(map(_text, value))
-    return re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))
+def _is_in(code: CodeType, tree: ast.Module) -> bool:
+    """Whether a file still has the code that was once compiled from it."""
+    codes = [compile(tree, "", "exec", dont_inherit=True)]
+    for each in codes:  # The list grows.
+        codes += [x for x in each.co_consts if isinstance(x, CodeType)]
+    return code in codes
 
 
 def _digest(content: bytes) -> str:
@@ -127,7 +136,6 @@ def identify(model: Any) -> dict[str, Any]:
         "model": f"{parameters:,} parameters in {len(weights)} weights, "
         f"{digest}",
         "environment": {
-            "python": ".".join(platform.python_version_tuple()[:2]),
             "keras_parewire": sys.modules["keras_parewire"].__version__,
             "keras": keras.__version__,
             "backend": backend,
@@ -161,13 +169,17 @@ def _gpu_name() -> str:
 def differences(
     found: Any, expected: Any, name: str = "", any_code: bool = False
 ) -> str:
-    """Says in words what differs between two descriptions; empty if nothing."""
+    """Says in words what differs between two descriptions; empty if nothing.
+
+    Code that could not be read equals any.
+    """
     if found == expected:
         return ""
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
         if found.keys() == expected.keys() == {"function", "code"}:
-            same = any_code or found["code"] == expected["code"]
-            return "" if same else f"the code of {name} has changed"
+            known = {found["code"], expected["code"]} - {None}
+            changed = len(known) > 1 and not any_code
+            return f"the code of {name} has changed" if changed else ""
         parts = []
         for key in {**found, **expected}:
             pair = found.get(key), expected.get(key)

@@ -254,6 +254,38 @@ def test_weights_computed_from_others(initializer):
     assert_same(as_array(layer.two), 2 * as_array(layer.one))
 
 
+def test_parts_of_a_holder_that_sets_others():
+    class Block(layers.Layer):
+        def __init__(self, units=4, **kwargs):
+            super().__init__(**kwargs)
+            # Its config forgets the initializer.
+            self.ones = layers.Dense(units, kernel_initializer=self.start)
+
+        start = "ones"
+
+        def build(self, input_shape):
+            self.dense = layers.Dense(6)
+            self.dense.build(input_shape)
+            self.ones.build(input_shape)
+            self.scale = self.add_weight((6,), "ones", "float32", name="scale")
+            self.scale.assign(np.full(6, 0.5, "float32"))
+
+        def call(self, inputs):
+            return self.dense(inputs) * self.scale
+
+    layer = Block()
+    model = in_a_model(layer)
+    Block.start = "zeros"
+    kernels = []
+    for seed in (0, 0, 1):
+        reinitialize(model, seed=seed)
+        assert (as_array(layer.scale) == 0.5).all()
+        assert (as_array(layer.ones.kernel) == 1).all()
+        kernels.append(as_array(layer.dense.kernel).copy())
+    assert_same(kernels[0], kernels[1])
+    assert not np.array_equal(kernels[0], kernels[2])
+
+
 def test_what_holds_layers_is_made_again_once():
     made = []
 
