@@ -40,8 +40,7 @@ def plot_strengths(kernel: Tensor, *, ax: "Axes | None" = None) -> "Axes":
         ImportError: If Matplotlib is not installed.
         TypeError: If `kernel` is not a tensor or an array of real numbers, or
             `ax` is not Matplotlib axes.
-        ValueError: If the kernel's rank is below 2, a weight is NaN or
-            infinite, or the kernel is being traced.
+        ValueError: If the rank is below 2, or a weight NaN, infinite or traced.
     """
     pair = strengths(kernel)
     both = np.concatenate(pair)
@@ -96,8 +95,7 @@ def plot_strength_variances(
         ImportError: If Matplotlib is not installed.
         TypeError: If `model_or_report` is neither a model nor a report, or `ax`
             is not Matplotlib axes.
-        ValueError: If the model is not built, has no kernels, or has NaN or
-            infinite weights.
+        ValueError: If the model is not built, or has no kernels or NaN weights.
     """
     report = model_or_report
     if isinstance(report, keras.layers.Layer):

@@ -46,11 +46,9 @@ class LookaheadPermutation(keras.callbacks.Callback):
     at a sync. If every epoch ends with one, a script with a
     `keras.callbacks.BackupAndRestore` behind this callback resumes by itself.
 
-    **Batch normalization.** A sync does not update its moving statistics, so
-    predictions right after one can be poor: the test accuracy of a small CNN
-    for CIFAR-10 fell from 61 % to 48 % in its tenth sync. Training does not use
-    them. Before you use a synced model, average them anew over batches of
-    training data, called with `training=True`: that gave 62 %.
+    **Batch normalization.** A sync does not update its moving statistics.
+    Before you use a synced model, average them anew over batches of training
+    data, called with `training=True`.
 
     Example:
 

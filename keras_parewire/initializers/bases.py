@@ -54,8 +54,7 @@ def resolve_base(base: Any, seed: Seed, name: str = "base") -> Resolved:
     """Returns the base as a callable, and whether it was given unseeded.
 
     A base that is made here from a name, a class or a config gets the `seed`,
-    if there is one. Unseeded, it would draw a seed from Python's global random
-    state, which a seeded base does not do without this package either. Errors
+    if there is one, and draws none from Python's global random state. Errors
     call the argument by its `name`.
     """
     made = getattr(_last, "made", None)

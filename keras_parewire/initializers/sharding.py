@@ -2,8 +2,7 @@
 
 If an initializer takes a `layout`, Keras calls it eagerly for every variable
 that has one, and expects a value that is already placed. So the kernel is made
-on the host, like any other, and only the shards reach the devices. Nothing is
-compiled.
+on the host, like any other, and only the shards reach the devices.
 """
 
 from collections.abc import Callable

@@ -44,8 +44,7 @@ class Sinusoidal(keras.initializers.VarianceScaling):
       full rank, because their waves repeat: 127 for 256 and 256.
     - Output strengths (the sums of the weights of each neuron) are 0, except
       for every `inputs`-th output, whose wave is constant. Input strengths are
-      not. In our study of a small CNN, `PARewired(Sinusoidal())`, which evens
-      them out, lost what `Sinusoidal` had gained.
+      not; `PARewired(Sinusoidal())` evens them out.
 
     Examples:
 

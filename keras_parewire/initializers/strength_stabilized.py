@@ -31,9 +31,8 @@ class StrengthStabilized(InitializerWrapper):
     """Initializer that picks the draw of a base with the most even strengths.
 
     It draws `candidates` kernels from `base` and returns the one with the
-    lowest `strength_variance`: the one in which the strengths of the neurons
-    (the sums of their weights) vary least. Use it alone or under the rewiring,
-    as in `PARewired(StrengthStabilized("orthogonal"))`.
+    lowest `strength_variance`. Use it alone or under the rewiring, as in
+    `PARewired(StrengthStabilized("orthogonal"))`.
 
     Examples:
 

@@ -34,8 +34,7 @@ from keras_parewire.rewiring.values import Tensor
 
 # `EinsumDense`, and with it the attention layers, passes its axes only to
 # instances of `VarianceScaling`: through `from_config`, with the initializer's
-# config, its seed and the axes. Of that class nothing else is used: its scale,
-# mode and distribution stay what they are by default, for code that reads them.
+# config, its seed and the axes. Of that class nothing else is used.
 class InitializerWrapper(keras.initializers.VarianceScaling):
     """An initializer that transforms what a base initializer draws."""
 

@@ -29,10 +29,9 @@ def register_axes(
     """Registers the axes of a custom layer's kernels.
 
     All functions for whole models use the registered axes, along which the
-    initializers of `reinitialize` also count fans. They also apply to
-    subclasses of the class and to layers inside it that are otherwise unknown,
-    and they take precedence over the axes that the package knows for Keras' own
-    layers.
+    initializers of `reinitialize` also count fans. They apply to subclasses and
+    to unknown layers inside a layer, too, and come before those that the
+    package knows for Keras' own layers.
 
     Example:
 
@@ -48,12 +47,11 @@ def register_axes(
     Args:
         layer_class: Subclass of `keras.layers.Layer`.
         function: Function that takes a layer and returns a dict from the names
-            of the layer's own weights to `(input_axes, output_axes)`, two lists
-            of integers. Axes in neither list number independent groups, each of
-            which is rewired separately. An optional third element is the number
-            of equal parts into which the last axis is split, each a group of
-            its own (like the groups of a convolution). Weights that the dict
-            does not name are skipped.
+            of its own weights to `(input_axes, output_axes)`, two lists of
+            integers. Axes in neither list number independent groups. An
+            optional third element is the number of equal parts into which the
+            last axis is split, each a group of its own (as in a convolution).
+            Weights that the dict does not name are skipped.
 
     Raises:
         TypeError: If `layer_class` is not a subclass of `keras.layers.Layer`,

@@ -46,15 +46,13 @@ def output_scales(
 
     Args:
         model: Built Keras model or layer.
-        x: A batch of inputs as the model takes it: a tensor or array, or a list
-            or dict of several.
+        x: A batch of inputs as the model takes it.
 
     Returns:
         A `ScaleReport`.
 
     Raises:
-        ValueError: If the model has not been built or has no values. What the
-            model raises if the batch does not fit is passed on.
+        ValueError: If the model has not been built or has no values.
         TypeError: If `model` is not a Keras model or layer.
     """
     return run_forward(survey_model(model), x, lambda path: None)[0]
@@ -101,8 +99,7 @@ def rescale_model(
         ValueError: If a target is not a positive number or its path is not that
             of a kernel that is measured, a kernel's outputs are all 0, NaN or
             infinite, or the model has not been built, has no values or has
-            been trained by one of its optimizers. What the model raises if
-            the batch does not fit is passed on.
+            been trained by one of its optimizers.
         TypeError: If an argument is of the wrong type.
 
     Reference:

@@ -81,9 +81,8 @@ def reinitialize(
 
     Raises:
         ValueError: If the model has no weights or they have no values, `layers`
-            selects nothing, or nothing says how to draw some weights: a layer
-            can neither be re-created from its config nor has attributes
-            `<weight>_initializer`, or it is quantized or a PyTorch module.
+            selects nothing, or a layer can neither be re-created from its
+            config nor has attributes `<weight>_initializer`, or is quantized.
         TypeError: If an argument is of the wrong type.
 
     Warns:

@@ -44,9 +44,6 @@ class ScaleReport(WeightTable[ScaleRow]):
     True
     >>> report[1].skipped
     'bias'
-
-    Attributes:
-        rows: The rows, as a tuple.
     """
 
     _columns = "path rms constant_share factor"

@@ -87,8 +87,7 @@ def strength_report(model: keras.Model | keras.layers.Layer) -> StrengthReport:
         model: Built Keras model or layer. It does not change.
 
     Returns:
-        A `StrengthReport` of the current weights, a table like that of
-        `rewire_model`.
+        A `StrengthReport` of the current weights.
 
     Raises:
         ValueError: If the model has not been built or has no values, or a

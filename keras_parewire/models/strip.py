@@ -28,8 +28,7 @@ def strip_initializers(model: keras.Model | keras.layers.Layer) -> None:
 
     Raises:
         ValueError: If a layer's config refers to this package in another way,
-            for example by a `ChannelAverage`, which has no base, or in a list
-            of a custom layer.
+            for example by a `ChannelAverage`, which has no base.
         TypeError: If `model` is not a Keras model or layer.
     """
     check_layer(model)

@@ -163,11 +163,8 @@ def _unbuilt(value: Any) -> Any:
 
 
 def _trained_by(optimizer: keras.optimizers.Optimizer) -> list[Variable]:
-    """Lists the weights that an optimizer was built for, in their order.
-
-    They need not be all that train in a layer now: it may have been built for
-    layers of several models, or before one was frozen.
-    """
+    """Lists the weights that an optimizer was built for, in their order."""
+    # Not all that train now: it may serve several models.
     own = set(map(id, optimizer.variables))
     held = instances_in(vars(optimizer).values(), Variable)
     return [variable for variable in held if id(variable) not in own]

@@ -4,11 +4,9 @@ Compilers and accelerators are slow at a long series of small steps: on a CPU,
 this engine is several times faster than any backend's loop, and it needs no
 compilation. Given the same noise, it returns the same kernel, bit for bit.
 
-**The second thread.** NumPy lets other threads run while it sorts or
-calculates, but they all need Python's global lock between two calls, and
-passing it on takes longer than a call on a short row. What does not depend on
-the strengths takes few calls, so a second thread prepares it: a kernel of 4096
-x 4096 takes two thirds of the time on two cores, and a tenth more on one.
+**The second thread** prepares what does not depend on the strengths, in few and
+long calls, between which Python's global lock is passed on: a kernel of 4096 x
+4096 takes two thirds of the time on two cores, and a tenth more on one.
 """
 
 import sys

@@ -9,12 +9,10 @@ last bit.
 **From bits to samples.** `E = -log(1 - u)` is exponential if `u` is uniform in
 (0, 1). The sign of a random integer decides whether `u` is its magnitude times
 `2**-32` or 1 minus that, so that the smallest and the largest samples are as
-finely spaced as those between. The magnitude is converted to float32: the
-exponent and the leading bits of the mantissa number a cell of a table, and the
-other bits are the place within the cell. Within a cell, `E ** power` is
-interpolated linearly. A slope has so few bits that its product with the place
-is exact, and the sum is the same whether or not a compiler fuses it with the
-product.
+finely spaced as those between. Of the magnitude as a float32, the exponent and
+the leading bits of the mantissa number a cell of a table, in which the other
+bits interpolate `E ** power` linearly. A slope has so few bits that its product
+with them is exact, and a compiler may fuse it with the sum.
 """
 
 import functools

@@ -3,10 +3,8 @@
 A counter-based generator computes its bits from a key and a counter instead of
 a hidden state, so that any part of a stream can be computed directly from its
 position, in any order. NumPy has this generator in C. The tensor function below
-computes the same bits inside a program that is being traced, even if the key is
-a tensor there; it only needs 32-bit integers, which every backend has.
-
-Both number the blocks of a stream from 0; a block is eight 32-bit integers. Two
+computes the same bits inside a program that is being traced, from 32-bit
+integers, which every backend has. Blocks of a stream are numbered from 0. Two
 integers name a stream, such as a pass and a group.
 
 Reference:

@@ -69,9 +69,8 @@ def integer_seed(seed: Seed | Tensor) -> int:
 def noise_key(seed: Seed | Tensor) -> tuple[Any, ...]:
     """Returns the key of the next rewiring's noise, see `noise.py`.
 
-    The key is four integers below `2**32`; if a generator's state is being
-    traced, some of them are int32 scalars with the same bits. Either way, this
-    takes one state from a generator.
+    The key is four integers below `2**32`, some of them int32 scalars if a
+    generator's state is traced. This takes one state from a generator.
     """
     if seed is None or isinstance(seed, int):
         return integer_key(integer_seed(seed))

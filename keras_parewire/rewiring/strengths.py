@@ -83,10 +83,6 @@ def strength_variance(
 
     Returns:
         A Python float.
-
-    Reference:
-
-    - [Scabini et al., 2024](https://arxiv.org/abs/2207.08148), Neurocomputing
     """
     check_real(kernel)
     values = known_values(kernel)

@@ -1,6 +1,7 @@
 """What two runs of one seed, and the arms, do to a model."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -71,18 +72,20 @@ def check(
             sum(int(array.sum()) for array in changed) / max(total, 1),
         )
     first = next(iter(arms.values()))
+    names: list[str] = []
     ends = []
     for seed in (0, 1, 0):
         model = runs.new_model(make_model, seed)
         runs.apply_arm(first, model, seed)
         metrics = runs.named_metrics(train(model, seed), model)
-        numbers = np.array([*metrics.values()])
+        names = names or [*metrics]
+        numbers = np.array([metrics.get(name, math.nan) for name in names])
         ends.append([numbers, *_values(model.trainable_weights)])
     one, other, again = ends
     pairs = zip(one, again, strict=True)
     same = all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
     apart = np.abs([one[0] - again[0], one[0] - other[0]]).T.tolist()
-    found = {name: (x, y) for name, (x, y) in zip(metrics, apart, strict=True)}
+    found = {name: (x, y) for name, (x, y) in zip(names, apart, strict=True)}
     return Check(same, found, changes)
 
 

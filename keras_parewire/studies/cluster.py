@@ -78,13 +78,13 @@ def _plan(ray: Any, options: Mapping[str, Any]) -> tuple[Any, int]:
     if not options:
         with_gpus = any(node.get("GPU") for node in nodes)
         options = {"num_gpus": 1} if with_gpus else {"num_cpus": 1}
-    cpus, gpus = options.get("num_cpus"), options.get("num_gpus")
+    # Ray's own default is one CPU.
+    cpus, gpus = options.get("num_cpus", 1), options.get("num_gpus")
     # A worker without a GPU of its own would see and use all GPUs.
     hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}
     variables = {"KERAS_BACKEND": keras.backend.backend(), **hidden}
-    remote = ray.remote(_make_seed).options(
-        max_retries=TRIES - 1, runtime_env={"env_vars": variables}, **options
-    )
+    ours = {"max_retries": TRIES - 1, "runtime_env": {"env_vars": variables}}
+    remote = ray.remote(_make_seed).options(**{**ours, **options})
     needs = {"CPU": cpus, "GPU": gpus, **options.get("resources", {})}
     needs = {name: need for name, need in needs.items() if need}
     room = sum(

@@ -3,23 +3,24 @@
 import traceback
 import warnings
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from keras_parewire.studies.rows import Rows, Run
 from keras_parewire.studies.runs import Outcome, Runs
 
+# Digests of the first weights, by seed.
+Starts: TypeAlias = dict[int, dict[str, str]]
+
 
 def record(
-    rows: Rows, made: Iterable[tuple[int, Runs]]
+    rows: Rows, made: Iterable[tuple[int, Runs]], starts: Starts
 ) -> Iterator[dict[str, Any]]:
     """Writes the runs of each seed as they come, and yields the rows.
 
-    Raises what the first run of an arm raised outside of training. Until some
-    run of the study has ended by itself, exceptions are held back, and if all
-    runs of a seed raise one, it is raised: nothing works yet.
+    Raises what the first run of an arm raised outside of training, or all runs
+    of a seed, until some run of the study has ended by itself.
     """
     tried = {arm for arm, _ in rows.runs()}
-    starts: dict[int, dict[str, str]] = {}
     for seed, runs in made:
         held: list[tuple[str, Outcome]] = []
         for arm, outcome in runs:
@@ -55,9 +56,7 @@ def warn_if_failed(rows: Rows, runs: Collection[Run]) -> None:
         )
 
 
-def _compare_starts(
-    starts: dict[int, dict[str, str]], seed: int, start: dict[str, str]
-) -> None:
+def _compare_starts(starts: Starts, seed: int, start: dict[str, str]) -> None:
     """Warns of starts alike for two seeds, or unlike for a seed's arms."""
     one = starts.setdefault(seed, start)
     problem, found = "", [x for x in one if one[x] != start.get(x, one[x])]

@@ -104,10 +104,7 @@ def make_runs(
 
 
 def make_run(parts: Parts, seed: int, arm: str, with_start: bool) -> Outcome:
-    """Makes a model, applies an arm and trains; see `Study`.
-
-    What the functions raise is part of the outcome.
-    """
+    """Makes a model, applies an arm and trains; keeps what that raises."""
     make_model, train, arms = parts
     known: dict[str, Any] = {"training": False}
     began = time.perf_counter()

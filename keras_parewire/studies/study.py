@@ -117,6 +117,7 @@ class Study:
         self._rows = Rows(path, described, identity, metric, any_code)
         self.path: Path = self._rows.path
         self._found_out: dict[str, Any] | None = None
+        self._starts: dict[int, dict[str, str]] = {}
 
     def check(self) -> Check:
         """Says whether runs are repeatable, and what the arms change.
@@ -221,7 +222,7 @@ class Study:
         bar = keras.utils.Progbar(total, unit_name="run", verbose=verbose)
         count = 0
         with contextlib.closing(made):  # Also the tasks of an ended call.
-            for row in record(self._rows, made):
+            for row in record(self._rows, made, self._starts):
                 count += 1
                 if on_run is not None:
                     on_run(row)
@@ -240,8 +241,7 @@ class Study:
         """Adds the row of a run that was made elsewhere.
 
         It must have been made as the class says. The first call makes a model,
-        to learn what rows say of it. A run that has a row keeps that row,
-        unless it is one of a failure.
+        to learn what rows say of it. Only rows of failures are replaced.
 
         Args:
             arm: Name of the arm.
@@ -276,9 +276,8 @@ class Study:
     def compare(self, *, margin: float | None = None) -> list[Comparison]:
         """Applies the function `compare` to the rows so far.
 
-        Returns a list with a `Comparison` for each metric and arm, those of the
-        metric that verdicts are about first. Besides the function's errors, it
-        raises a ValueError if there are no rows yet.
+        Returns a list with a `Comparison` for each metric and arm. Raises a
+        ValueError if there are no rows yet, and the function's errors.
         """
         values = statistics.columns(self._rows.some(), self.arms)
         return compare(values, metric=self.metric, margin=margin)

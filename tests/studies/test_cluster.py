@@ -214,6 +214,8 @@ def test_resources_that_no_node_has(monkeypatch, study):
     assert fake.most == 1
     assert fake.given["num_cpus"] == 2
     assert fake.given["runtime_env"]["env_vars"]["CUDA_VISIBLE_DEVICES"] == ""
+    fake = run_on_fakes(monkeypatch, study, ray={"memory": 1e6})
+    assert fake.given["memory"] == 1e6
     with pytest.raises(ValueError, match=r"Received: ray=.*{'a100': 1}"):
         run_on_fakes(monkeypatch, study, ray={"resources": {"a100": 1}})
 

@@ -957,6 +957,33 @@ def test_the_first_row_says_which_metric_comes_first(make_study):
 
 
 @pytest.mark.any_backend
+def test_starts_are_compared_between_calls(make_study):
+    def model():
+        kernel = keras.initializers.HeNormal(seed=1)
+        dense = layers.Dense(4, kernel_initializer=kernel)
+        return keras.Sequential([keras.Input((3,)), dense])
+
+    study = make_study(model=model)
+    study.run([0], verbose=0)
+    with pytest.warns(UserWarning, match="start alike for all seeds"):
+        study.run([1], verbose=0)
+
+
+@pytest.mark.any_backend
+def test_metrics_in_any_order_are_repeatable(make_study):
+    made = []
+
+    def train(model, seed):
+        made.append(seed)
+        metrics = {"loss": 1.0, "accuracy": 0.5}
+        return dict(list(metrics.items())[:: (-1) ** len(made)])
+
+    check = make_study(train).check()
+    assert check.repeatable
+    assert check.metrics["loss"] == check.metrics["accuracy"] == (0.0, 0.0)
+
+
+@pytest.mark.any_backend
 def test_training_that_returns_nan_may_be_repeatable(make_study):
     def train(model, seed):
         return {"loss": 1.0, "auc": math.nan}
