@@ -78,7 +78,7 @@ class Study:
             None.
         any_code: Whether rows count that other code of `make_model`, `train` or
             an arm has made (comments and layout aside). Defaults to False: they
-            are refused.
+            are refused. A warning names code that cannot be read.
 
     Raises:
         ValueError: If `path` holds another study; the message says what
