@@ -111,9 +111,6 @@ class Runner:
     def run(self, arm, seed):
         """Returns the numbers of one run: the same whenever it is made."""
         started = time.monotonic()
-        for variable, value in self.state:
-            variable.assign(value)
-        reinitialize(self.network, seed=seed)
         self.start(arm, seed)
         kernels = [row for row in self.scales() if row.skipped is None]
         constants = self.constants or [1.0] * len(kernels)
@@ -128,7 +125,10 @@ class Runner:
         return numbers | {"seconds": round(time.monotonic() - started, 1)}
 
     def start(self, arm, seed):
-        """Makes the start of an arm from the plain start."""
+        """Makes the start of an arm from the plain start of a seed."""
+        for variable, value in self.state:
+            variable.assign(value)
+        reinitialize(self.network, seed=seed)
         name, _, scale = arm.partition("*")
         if name == "pa":
             rewire_model(self.network, seed=seed)

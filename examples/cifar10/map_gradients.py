@@ -24,7 +24,6 @@ from scipy import stats
 from cifar10 import data, map_numbers, map_rows
 from cifar10.map import Runner
 from cifar10.map_cells import CELLS, FIGURE_SEEDS, SEEDS
-from keras_parewire import reinitialize
 
 ARMS = "scaled", "pa"
 IMAGES = 128
@@ -70,9 +69,6 @@ def measure(name, load, path):
     network, probe = runner.network, runner.probe[:IMAGES]
     share = shared_part(network)
     for arm, seed in runs:
-        for variable, value in runner.state:
-            variable.assign(value)
-        reinitialize(network, seed=seed)
         runner.start(arm, seed)
         signs = np.random.default_rng(seed).choice((-1.0, 1.0), 10)
         values = [

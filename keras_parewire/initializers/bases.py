@@ -97,13 +97,12 @@ def resolve_base(base: Any, seed: Seed, name: str = "base") -> Resolved:
             f"Received: {name}={base!r}"
             + "".join(f"; did you mean {known!r}?" for known in near)
         ) from error
-    seeded_here = (
-        seed is not None
-        and isinstance(base, str | dict | type)
-        and _given_seed(base) is None
-        and has_seed(initializer)
+    seeded_here = seed is not None and isinstance(base, str | dict | type)
+    unseeded = has_seed(initializer) and (
+        initializer.get_config()["seed"] is None
+        or (seeded_here and _given_seed(base) is None)
     )
-    return Resolved(initializer, seeded_here or is_unseeded(initializer))
+    return Resolved(initializer, unseeded)
 
 
 def serialize_base(base: Base, unseeded: bool) -> Any:
@@ -154,11 +153,6 @@ def has_seed(base: Any) -> bool:
         and hasattr(base, "seed")
         and "seed" in base.get_config()
     )
-
-
-def is_unseeded(base: Any) -> bool:
-    """Returns whether a base takes a seed but was given none."""
-    return has_seed(base) and base.get_config()["seed"] is None
 
 
 def reseeded(base: Base, seed: Any) -> Base:

@@ -75,9 +75,9 @@ class MeasuredKernel:
             return 1.0
         if not (0 < rms < math.inf and 0 < target < math.inf):
             raise ValueError(
-                "The outputs of a kernel must be finite and not all 0 to be "
-                f"rescaled, nor those of a report. Received: a root mean square"
-                f" of {rms} for {self.variable.path!r}, to become {target}"
+                "The outputs of a kernel, and those of a report, must be "
+                "finite and not all 0. Received: a root mean square of "
+                f"{rms} for {self.variable.path!r}, to become {target}"
             )
         self.factor = target / rms
         dtype = keras.backend.standardize_dtype(self.values.dtype)

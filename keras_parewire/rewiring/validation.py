@@ -24,7 +24,12 @@ def check_number(value: Any, name: str) -> float:
         raise TypeError(
             f"`{name}` must be a number. Received: {name}={value!r}"
         )
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(
+            f"`{name}` must fit into a float. Received: {name}={value}"
+        ) from error
 
 
 def check_positive(value: Any, name: str) -> float:

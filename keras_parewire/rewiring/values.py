@@ -14,9 +14,9 @@ def as_tensor(values: Any, name: str) -> Tensor:
     """Converts `values` to a tensor; errors call them `name`."""
     check_real(values, name)
     held = values.value if isinstance(values, keras.Variable) else values
-    # Keras would fill PyTorch's placeholder at random.
-    is_meta = getattr(held, "is_meta", False)
-    return held if is_meta else ops.convert_to_tensor(held)
+    if getattr(held, "is_meta", False):
+        return held  # Keras would fill PyTorch's placeholder at random.
+    return ops.convert_to_tensor(held)
 
 
 def values_or_none(tensor: Tensor) -> np.ndarray | None:

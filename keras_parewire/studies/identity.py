@@ -49,7 +49,7 @@ def describe(value: Any, what: str) -> Any:
             config = {**item.get_config(), "name": None}  # May be numbered.
             return {"class": type(item).__name__, "config": config}
         if callable(item):
-            return describe_function(item)
+            return _described_function(item)
         raise TypeError(f"{item!r} is of type {type(item).__name__}")
 
     try:
@@ -63,7 +63,7 @@ def describe(value: Any, what: str) -> Any:
         ) from error
 
 
-def describe_function(function: Any) -> Any:
+def _described_function(function: Any) -> Any:
     """Describes a function, a class or a callable object by its code."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
     if str(getattr(function, "__module__", "")).split(".")[0] in _VERSIONED:
@@ -159,11 +159,12 @@ def find_device(tensor: Any) -> str:
 
 @functools.cache
 def _gpu_name() -> str:
-    status, names = subprocess.getstatusoutput(
-        "nvidia-smi --query-gpu=name --format=csv,noheader"
-    )
-    found = sorted({*names.splitlines()}) if status == 0 else []
-    return f"gpu {', '.join(found)}".strip()
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        names = subprocess.check_output(command, text=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return "gpu"
+    return f"gpu {', '.join(sorted({*names.splitlines()} - {''}))}"
 
 
 def differences(

@@ -67,10 +67,11 @@ class Rows:
         row of a failure makes way for any.
         """
         known = {name: self._identity.get(name) for name in _FOUND_OUT}
-        if outcome.identity not in (None, known):
+        found_out = outcome.identity
+        if found_out is not None and found_out != known:
             list(self)  # Another process may have begun.
-            found = self._learn(outcome.identity or {})
-            self._check(found, {**found, **outcome.identity}, "rows")
+            self._learn(found_out)
+            self._check(self._identity, {**self._identity, **found_out}, "rows")
         metrics = outcome.metrics
         if metrics is not None:
             self._check_names([*metrics])
@@ -143,11 +144,10 @@ class Rows:
         # Making a `Path` takes as long as reading the file.
         return f"{self._folder}{os.sep}{seed}-{quote(arm, safe='')}.json"
 
-    def _learn(self, found_out: Mapping[str, Any]) -> dict[str, Any]:
+    def _learn(self, found_out: Mapping[str, Any]) -> None:
         """Takes over what a run has found out, unless others came before."""
         for name in _FOUND_OUT:
             self._identity.setdefault(name, found_out.get(name))
-        return self._identity
 
     def _check_names(self, names: list[str]) -> None:
         """Checks the names that `train` returned against earlier ones."""

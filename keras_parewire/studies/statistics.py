@@ -14,8 +14,7 @@ SIGNIFICANCE = 0.05
 # The size of an effect worth finding, in standard deviations of the paired
 # differences. The rule holds for any; this one sets where it is quickest.
 EFFECT = 0.5
-# How many futures a forecast draws, and how far they reach, in multiples of the
-# seeds that there are.
+# How many futures a forecast draws, and to how many times the seeds they reach.
 FUTURES = 1000
 REACH = 100
 
@@ -100,6 +99,7 @@ def compare(
     Raises:
         ValueError: If `metric` is unknown, `margin` is not positive, or a
             number is NaN or infinite.
+        TypeError: If `margin` is not a number.
 
     Reference:
 

@@ -11,7 +11,7 @@ from keras_parewire.rewiring.validation import check_positive
 from keras_parewire.studies import runs, statistics
 from keras_parewire.studies.check import Check, check
 from keras_parewire.studies.identity import describe, identify
-from keras_parewire.studies.recorder import record, warn_if_failed
+from keras_parewire.studies.recorder import Starts, record, warn_if_failed
 from keras_parewire.studies.rows import Row, Rows, flat
 from keras_parewire.studies.statistics import Comparison, compare
 
@@ -107,7 +107,7 @@ class Study:
             )
         self.arms: dict[str, runs.Arm] = runs.check_arms(arms)
         self.metric = metric
-        self._make_model, self._train = make_model, train
+        self._parts: runs.Parts = make_model, train, self.arms
         described = describe(self.arms, "arms")
         identity = {
             "config": describe(dict(config), "config"),
@@ -117,7 +117,7 @@ class Study:
         self._rows = Rows(path, described, identity, metric, any_code)
         self.path: Path = self._rows.path
         self._found_out: dict[str, Any] | None = None
-        self._starts: dict[int, dict[str, str]] = {}
+        self._starts: Starts = {}
 
     def check(self) -> Check:
         """Says whether runs are repeatable, and what the arms change.
@@ -125,7 +125,7 @@ class Study:
         Trains the first arm with the seeds 0, 1 and 0 again, without rows, and
         returns a `Check`, which prints itself. Raises what `train` raises.
         """
-        return check(self._make_model, self._train, self.arms)
+        return check(*self._parts)
 
     def run(
         self,
@@ -208,15 +208,14 @@ class Study:
                     begun += 1
                     yield seed, arms, begun <= 2
 
-        parts = self._make_model, self._train, self.arms
         made = (
-            (seed, runs.make_runs(parts, seed, arms, with_start))
+            (seed, runs.make_runs(self._parts, seed, arms, with_start))
             for seed, arms, with_start in missing()
         )
         if ray is not False:
             from keras_parewire.studies.cluster import make_all
 
-            made = make_all(parts, missing(), {} if ray is True else ray)
+            made = make_all(self._parts, missing(), {} if ray is True else ray)
         if verbose and there:
             print(f"{len(there)} rows there, {total} to make")
         bar = keras.utils.Progbar(total, unit_name="run", verbose=verbose)
@@ -260,7 +259,7 @@ class Study:
         [seed] = runs.check_seeds([seed])
         outcome = runs.Outcome.of(runs.check_metrics(metrics))
         if self._found_out is None:
-            self._found_out = identify(runs.new_model(self._make_model, seed))
+            self._found_out = identify(runs.new_model(self._parts[0], seed))
         self._rows.add(arm, seed, outcome._replace(identity=self._found_out))
 
     def rows(self) -> list[dict[str, Any]]:

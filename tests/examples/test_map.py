@@ -62,9 +62,6 @@ def runner():
 
 def started(runner, arm, seed=0):
     """The kernels, the outputs and their scales of a start."""
-    for variable, value in runner.state:
-        variable.assign(value)
-    cifar10.map.reinitialize(runner.network, seed=seed)
     runner.start(arm, seed)
     scales = [row.rms for row in runner.scales() if row.skipped is None]
     outputs = ops.convert_to_numpy(runner.seen(runner.probe))

@@ -72,6 +72,7 @@ def test_placeholders_stay_placeholders():
     ("arguments", "error"),
     [
         ({"exponent": True}, TypeError),
+        ({"exponent": 10**400}, ValueError),
         ({"seed": True}, TypeError),
         ({"input_axes": [False], "output_axes": [True]}, TypeError),
     ],
