@@ -63,8 +63,7 @@ def compare_planned(values):
             low, high = -math.inf, math.inf
             # Otherwise all seeds are one run.
             if n > 1 and not {arm, reference} <= repeated.keys():
-                half = _t_half_width(n) * float(sample.std(ddof=1))
-                low, high = mean - half, mean + half
+                low, high = interval(sample)
             verdict = "undecided"
             if (low > 0 or high < 0) and p <= SIGNIFICANCE:
                 verdict = "higher" if low > 0 else "lower"
@@ -119,6 +118,13 @@ def holm(p_values):
         largest = max(largest, p * (len(tested) - rank))
         corrected[i] = min(largest, 1.0)
     return corrected
+
+
+def interval(differences):
+    """Returns the t interval of the mean of at least two differences."""
+    mean = float(differences.mean())
+    half = _t_half_width(len(differences)) * float(differences.std(ddof=1))
+    return mean - half, mean + half
 
 
 @functools.cache

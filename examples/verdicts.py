@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from command_line import output_folder
-from planned import compare_planned
+from planned import compare_planned, interval, paired_differences
 
 from keras_parewire.studies import compare
 
@@ -128,11 +128,12 @@ def coverage(count):
         for n in sizes:
             held = 0
             for _ in range(count):
-                numbers = draw(generator, (2, n))
-                plain, arm = (dict(enumerate(map(float, x))) for x in numbers)
-                values = {"plain": {"x": plain}, "arm": {"x": arm}}
-                [item] = compare_planned(values)
-                held += item.interval[0] <= 0 <= item.interval[1]
+                plain, arm = (
+                    {"x": dict(enumerate(map(float, x)))}
+                    for x in draw(generator, (2, n))
+                )
+                low, high = interval(paired_differences(arm, plain, "x"))
+                held += low <= 0 <= high
             cells.append(f"{100 * held / count:.1f} %")
         rows.append([kind, *cells])
     return rows

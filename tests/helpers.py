@@ -1,6 +1,9 @@
 """Helpers that several tests share."""
 
 import contextlib
+import os
+import sys
+from pathlib import Path
 from unittest import mock
 
 import keras
@@ -13,6 +16,19 @@ from keras_parewire.rewiring import host_engine, traced_engine
 KERAS_VERSION = tuple(map(int, keras.__version__.split(".")[:2]))
 
 as_array = ops.convert_to_numpy
+
+
+def child_environment(**variables):
+    """Returns the environment of a process that knows the tests' modules.
+
+    Keras imports TensorFlow wherever it is installed, which takes small scripts
+    of other backends longer than their work. So these do not find it.
+    """
+    variables = {**os.environ, **variables}
+    paths = [path for path in sys.path if path]
+    if variables["KERAS_BACKEND"] != "tensorflow":
+        paths = [str(Path(__file__).with_name("without_tensorflow")), *paths]
+    return {**variables, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def bits(kernel):

@@ -1,6 +1,5 @@
 """Two processes with four devices each, as on two hosts."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import child_environment
 
 SCRIPT = Path(__file__).with_name("train.py")
 
@@ -15,13 +15,12 @@ SCRIPT = Path(__file__).with_name("train.py")
 def start(count, process, port, path):
     return subprocess.Popen(
         [sys.executable, SCRIPT, str(count), str(process), str(port), path],
-        env={
-            **os.environ,
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
-            "JAX_PLATFORMS": "cpu",
-            "JAX_NUM_CPU_DEVICES": str(8 // count),
-            "XLA_FLAGS": "",
-        },
+        env=child_environment(
+            JAX_DISABLE_MOST_OPTIMIZATIONS="0",
+            JAX_PLATFORMS="cpu",
+            JAX_NUM_CPU_DEVICES=str(8 // count),
+            XLA_FLAGS="",
+        ),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

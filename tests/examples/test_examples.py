@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import child_environment
 
 pytestmark = pytest.mark.slow
 
@@ -15,6 +16,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.fixture
 def run(monkeypatch, capfd):
     """Runs a script in this process, and returns what it prints."""
+
+    # Of those that the script starts.
+    monkeypatch.setenv("PYTHONPATH", child_environment()["PYTHONPATH"])
 
     def call(script, *arguments):
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
@@ -28,6 +32,7 @@ def run_anew(script, *arguments):
     """Runs a script whose memory or devices take a process of its own."""
     process = subprocess.run(
         [sys.executable, EXAMPLES / script, *map(str, arguments)],
+        env=child_environment(),
         capture_output=True,
         text=True,
     )

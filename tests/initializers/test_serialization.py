@@ -1,7 +1,6 @@
 import copy
 import importlib.util
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import KERAS_VERSION, assert_same
+from helpers import KERAS_VERSION, assert_same, child_environment
 from keras import layers
 
 from keras_parewire import (
@@ -226,7 +225,7 @@ def test_load_in_a_fresh_process_on_another_backend(tmp_path):
             *(sys.executable, "-c", LOAD),
             *(tmp_path / "model.keras", tmp_path / "weights.npz"),
         ],
-        env={**os.environ, "KERAS_BACKEND": backend},
+        env=child_environment(KERAS_BACKEND=backend),
         capture_output=True,
         text=True,
     )

@@ -12,7 +12,12 @@ from unittest import mock
 import keras
 import numpy as np
 import pytest
-from helpers import as_array, assert_permutation, assert_same
+from helpers import (
+    as_array,
+    assert_permutation,
+    assert_same,
+    child_environment,
+)
 from keras import layers
 from test_rewire_model import assert_unchanged, dense_model, mixed, values
 
@@ -100,7 +105,7 @@ def test_other_threads_draw_no_number_twice():
     drawn, done = [], threading.Event()
 
     def draw():
-        while not done.is_set():
+        while not done.wait(1e-4):
             drawn.append(random.random())
 
     thread = threading.Thread(target=draw)
@@ -588,7 +593,8 @@ saved = np.load({str(tmp_path / "expected.npz")!r})
 predicted = model.predict(saved["data"], verbose=0)
 np.testing.assert_allclose(predicted, saved["expected"], atol=1e-5)
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, env=child_environment(), check=True)
 
 
 @pytest.mark.slow

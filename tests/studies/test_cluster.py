@@ -1,6 +1,5 @@
 import functools
 import importlib.util
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +7,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import as_array
-from test_study import ARMS, instant, make_small_model, results
+from helpers import as_array, child_environment
+from small_study import ARMS, instant, make_small_model, results
 
 from keras_parewire.studies import Study, runs
 
@@ -19,15 +18,13 @@ needs_ray = pytest.mark.skipif(
     reason="Ray has no wheel for this system or Python version",
 )
 HERE = Path(__file__).parent
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+ENVIRONMENT = child_environment(
     # Everything stays on this machine.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_AUTH_MODE": "disabled",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "XLA_FLAGS": "",
-}
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
+    RAY_AUTH_MODE="disabled",
+    RAY_USAGE_STATS_ENABLED="0",
+    XLA_FLAGS="",
+)
 
 
 @needs_ray

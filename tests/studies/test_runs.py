@@ -14,7 +14,7 @@ from keras_parewire import reinitialize, rewire_model
 from keras_parewire.studies import Study
 from keras_parewire.studies.runs import make_runs
 
-X = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
+X = np.random.default_rng(0).normal(size=(32, 8)).astype("float32")
 Y = (X.sum(axis=1, keepdims=True) > 0).astype("float32")
 # Tracing takes TensorFlow longer than all runs.
 EAGER = keras.backend.backend() == "tensorflow"
@@ -54,7 +54,7 @@ class Batches(keras.utils.PyDataset):
         self.generator = np.random.default_rng(seed)
 
     def __len__(self):
-        return 4
+        return 2
 
     def __getitem__(self, index):
         chosen = self.generator.integers(len(X), size=16)
@@ -65,7 +65,7 @@ def pipeline(seed=None):
     import tensorflow as tf
 
     data = tf.data.Dataset.from_tensor_slices((X, Y))
-    return data.shuffle(64, seed=seed).batch(16)
+    return data.shuffle(len(X), seed=seed).batch(16)
 
 
 def loader(seed):
@@ -181,7 +181,7 @@ def train_gan(model, seed):
         model.judge.trainable = True
         model.judge.train_on_batch(X, Y)
         model.judge.trainable = False
-        z = generator.normal(size=(64, 3)).astype("float32")
+        z = generator.normal(size=(len(X), 3)).astype("float32")
         loss = both.train_on_batch(z, Y)
     return float(np.ravel(loss)[0])
 
