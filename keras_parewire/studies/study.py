@@ -123,7 +123,8 @@ class Study:
         """Says whether runs are repeatable, and what the arms change.
 
         Trains the first arm with the seeds 0, 1 and 0 again, without rows, and
-        returns a `Check`, which prints itself. Raises what `train` raises.
+        returns a `Check`, which prints itself, with an attribute `repeatable`.
+        Raises what `train` raises.
         """
         return check(*self._parts)
 
