@@ -20,8 +20,6 @@ from typing import Any
 import keras
 import numpy as np
 
-# The versions of these packages are in the environment.
-_VERSIONED = ("keras", "keras_parewire")
 _NAMED = ast.AsyncFunctionDef | ast.ClassDef | ast.FunctionDef
 # Keras counts the layers of all models of a process.
 _NUMBER = re.compile("_[0-9]+(?=/|$)")
@@ -34,7 +32,9 @@ def describe(value: Any, what: str) -> Any:
         if isinstance(item, np.generic):
             return item.item()
         if isinstance(item, np.ndarray):
-            digest = _digest(np.ascontiguousarray(item).tobytes())
+            if item.dtype.hasobject:
+                return item.tolist()
+            digest = _digest(item.tobytes())
             return f"{item.dtype} array of shape {item.shape}, {digest}"
         if isinstance(item, range):
             return list(item)
@@ -43,11 +43,11 @@ def describe(value: Any, what: str) -> Any:
         if isinstance(item, keras.layers.Layer):
             return f"layer {_NUMBER.sub('', item.name)}"
         if isinstance(item, functools.partial):
-            parts = {"arguments": item.args, "keywords": item.keywords}
-            return {"call": item.func, **parts}
+            given = dict(enumerate(item.args)) | item.keywords
+            return {"call": item.func, "arguments": given}
         if hasattr(item, "get_config") and not inspect.isclass(item):
             config = {**item.get_config(), "name": None}  # May be numbered.
-            return {"class": type(item).__name__, "config": config}
+            return {"class": _described_function(type(item)), "config": config}
         if callable(item):
             return _described_function(item)
         raise TypeError(f"{item!r} is of type {type(item).__name__}")
@@ -55,7 +55,7 @@ def describe(value: Any, what: str) -> Any:
     try:
         text = json.dumps(value, default=convert)
         return json.loads(text, parse_constant=str)  # No infinity in JSON.
-    except (TypeError, ValueError) as error:
+    except (NotImplementedError, TypeError, ValueError) as error:
         raise TypeError(
             "Arms and configurations must consist of numbers, strings, lists, "
             "dicts, arrays, functions and Keras objects. "
@@ -66,8 +66,9 @@ def describe(value: Any, what: str) -> Any:
 def _described_function(function: Any) -> Any:
     """Describes a function, a class or a callable object by its code."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
-    if str(getattr(function, "__module__", "")).split(".")[0] in _VERSIONED:
-        return f"function {name}"
+    module = str(getattr(function, "__module__", ""))
+    if module.split(".")[0] in ("keras", "keras_parewire"):  # By version.
+        return f"function {module}.{name}"
     code = _code_of(function)
     if code is None:
         warnings.warn(
@@ -90,11 +91,13 @@ def _code_of(function: Any) -> str | None:
     try:
         first = inspect.getsourcelines(function)[1]
         # All of the file: what stands on the lines of a lambda is no program.
-        lines = linecache.getlines(inspect.getsourcefile(function) or "")
-        tree = ast.parse("".join(lines))
+        file = inspect.getsourcefile(function) or ""
+        tree = ast.parse("".join(linecache.getlines(file)))
     except (OSError, TypeError, SyntaxError):
         return None
-    if inspect.isfunction(function) and not _is_in(function.__code__, tree):
+    own = vars(function).values() if inspect.isclass(function) else [function]
+    codes = [item.__code__ for item in own if inspect.isfunction(item)]
+    if not _are_in([x for x in codes if x.co_filename == file], tree):
         return None
     found = []
     for node in ast.walk(tree):
@@ -104,19 +107,18 @@ def _code_of(function: Any) -> str | None:
             decorators = getattr(node, "decorator_list", [])
             if first == min(part.lineno for part in (node, *decorators)):
                 found.append(node)
-    for node in found:
-        if isinstance(node, _NAMED):
-            node.name = "_"
+                if isinstance(node, _NAMED):
+                    node.name = "_"
     text = "\n".join(map(ast.unparse, found))
     return _digest(text.encode()) if found else None
 
 
-def _is_in(code: CodeType, tree: ast.Module) -> bool:
-    """Whether a file still has the code that was once compiled from it."""
-    codes = [compile(tree, "", "exec", dont_inherit=True)]
-    for each in codes:  # The list grows.
-        codes += [x for x in each.co_consts if isinstance(x, CodeType)]
-    return code in codes
+def _are_in(codes: list[CodeType], tree: ast.Module) -> bool:
+    """Whether a file still has the codes that were once compiled from it."""
+    there = [compile(tree, "", "exec", dont_inherit=True)]
+    for each in there:  # The list grows.
+        there += [x for x in each.co_consts if isinstance(x, CodeType)]
+    return all(code in there for code in codes)
 
 
 def _digest(content: bytes) -> str:
@@ -172,14 +174,14 @@ def differences(
 ) -> str:
     """Says in words what differs between two descriptions; empty if nothing.
 
-    Code that could not be read equals any.
+    Code that could not be read equals any, but for other names of such code.
     """
     if found == expected:
         return ""
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
         if found.keys() == expected.keys() == {"function", "code"}:
             known = {found["code"], expected["code"]} - {None}
-            changed = len(known) > 1 and not any_code
+            changed = len(known) != 1 and not any_code
             return f"the code of {name} has changed" if changed else ""
         parts = []
         for key in {**found, **expected}:

@@ -79,7 +79,7 @@ def sentence(
     if item.verdict == "equivalent":
         return (
             f"{arm} is equivalent to {reference} in {what}: the difference is "
-            f"within ± {margin:.2g} {between}."
+            f"within ± {margin:g} {between}."
         )
     if item.verdict != "undecided":
         return (

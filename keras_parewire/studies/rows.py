@@ -1,16 +1,16 @@
 """The rows of a study: a folder with one file for each run.
 
 `runs/<seed>-<arm>.json` holds a row and all that it depends on, so that rows of
-several folders can be put into one. A file exists whole or not at all, and is
-never changed or replaced, on any system and with any number of processes.
+several folders can be put into one. A file exists whole or not at all, and only
+that of a failure is replaced, on any system and with any number of processes.
 """
 
-import datetime
 import json
 import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -45,7 +45,7 @@ class Rows:
         metric: str | None = None,
         any_code: bool = False,
     ) -> None:
-        self.path: Path = Path(path)
+        self.path: Path = Path(path).absolute()
         self._folder = self.path / "runs"
         self._arms, self._metric, self._any_code = arms, metric, any_code
         self._identity: dict[str, Any] = dict(identity)
@@ -80,19 +80,16 @@ class Rows:
         path = Path(self._file(arm, seed))
         if path.exists() and self.read(arm, seed)["error"] is not None:
             path.unlink(missing_ok=True)
-            del self._read[arm, seed]
-        now = datetime.datetime.now(datetime.UTC)
         row = {
             "arm": arm,
             "seed": seed,
             "metrics": metrics,
             "error": outcome.error,
             "seconds": outcome.seconds,
-            "utc": now.isoformat(timespec="seconds"),
+            "utc": datetime.now(UTC).isoformat(timespec="seconds"),
             "identity": self._identity_of(arm),
         }
-        if create(path, row):
-            self._read[arm, seed] = row
+        create(path, row)
         return flat(self.read(arm, seed), self._names)
 
     def read(self, arm: str, seed: int) -> Row:
@@ -101,7 +98,7 @@ class Rows:
             path = self._file(arm, seed)
             try:
                 with open(path, "rb") as file:
-                    row = json.load(file)
+                    row: Row = json.load(file)
                 if row.keys() != _KEYS:
                     raise ValueError(f"its keys are {list(row)}")
                 if [row["arm"], row["seed"]] != [arm, seed]:
@@ -117,6 +114,8 @@ class Rows:
             self._check(
                 row["identity"], self._identity_of(arm), Path(path).name
             )
+            if row["error"] is not None:
+                return row  # Another process may replace it.
             self._read[arm, seed] = row
         return self._read[arm, seed]
 

@@ -122,9 +122,8 @@ class Study:
     def check(self) -> Check:
         """Says whether runs are repeatable, and what the arms change.
 
-        Trains the first arm with the seeds 0, 1 and 0 again, without rows, and
-        returns a `Check`, which prints itself, with an attribute `repeatable`.
-        Raises what `train` raises.
+        Trains the first arm with the seeds 0, 1 and 0, without rows. Returns a
+        `Check`: print it, or read `repeatable`. Raises what `train` raises.
         """
         return check(*self._parts)
 
@@ -246,7 +245,7 @@ class Study:
         Args:
             arm: Name of the arm.
             seed: Integer, 0 or more.
-            metrics: The numbers by name, as `train` returns them.
+            metrics: The numbers by name, as `rows` names them.
 
         Raises:
             ValueError: If there is no such arm, or as in `run`.

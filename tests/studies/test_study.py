@@ -264,7 +264,7 @@ def test_rows_say_what_they_depend_on(make_study):
     study.run([0], verbose=0)
     row = json.loads((study.path / "runs" / "0-pa.json").read_text())
     identity = row["identity"]
-    assert identity["arm"] == "function rewire_model"
+    assert identity["arm"].endswith(".rewire_model")
     config = {"epochs": 2, "rate": 0.5, "augment": True}
     assert identity["config"] == config
     assert identity["environment"]["keras"] == keras.__version__
@@ -311,7 +311,7 @@ def test_progress_is_shown(make_study, capsys):
         ({"config": None}, "config.epochs is 2, not None"),
         (
             {"arms": {"plain": rewire_model}},
-            "in 0-plain.json arm is None, not 'function rewire_model'",
+            "in 0-plain.json arm is None, not 'function keras_parewire.",
         ),
     ],
     ids=str,
@@ -545,7 +545,7 @@ def test_an_arm_that_raised_an_error_may_be_changed(make_study):
     study = make_study(arms=arms(".*dense.*"))
     study.run([0], verbose=0)
     assert {row["arm"] for row in study.rows()} == {"plain", "pa"}
-    with pytest.raises(ValueError, match=r"keywords\.layers is '\.\*dense"):
+    with pytest.raises(ValueError, match=r"arguments\.layers is '\.\*dense"):
         make_study(arms=arms("kernel"))
 
 
@@ -810,24 +810,32 @@ def test_rows_of_other_code_are_refused(make_study, change):
 
 
 @pytest.mark.any_backend
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def train(model, seed):\n    return {'loss': 1.0}\n",
+        "class Train:\n    def __call__(self, model, seed):\n"
+        "        return {'loss': 1.0}\n\n\ntrain = Train()\n",
+    ],
+    ids=["function", "class"],
+)
 def test_files_that_have_changed_are_no_source(
-    make_study, tmp_path, monkeypatch
+    make_study, tmp_path, monkeypatch, code
 ):
     def write(loss):
         # The same size in the same second looks unchanged to Python.
-        (tmp_path / "mine.py").write_text(
-            f"def train(model, seed):\n    return {{'loss': {loss}}}\n"
-        )
+        (tmp_path / "mine.py").write_text(code.replace("1.0", str(loss)))
         importlib.invalidate_caches()
 
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
     write(1.0)
     mine = importlib.import_module("mine")
     make_study(mine.train).run([0], verbose=0)
     write(9.0)
     # They are taken for the same as any.
-    with pytest.warns(UserWarning, match="no longer .* Received: train"):
+    with pytest.warns(UserWarning, match="no longer .* Received: [tT]rain"):
         assert len(make_study(mine.train).rows()) == 2
     importlib.reload(mine)
     with pytest.raises(ValueError, match="the code of train has changed"):
@@ -841,6 +849,41 @@ def test_functions_without_source_are_named_once(make_study):
     with pytest.warns(UserWarning, match=r"in `config`\. Received: train"):
         make_study(scope["train"]).run([0], verbose=0)
     assert len(make_study(lambda model, seed: {"loss": 0.5}).rows()) == 2
+
+
+@pytest.mark.any_backend
+@pytest.mark.filterwarnings("ignore:The source of a function cannot be read")
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (np.float32, np.float64),
+        (
+            keras.applications.vgg16.preprocess_input,
+            keras.applications.resnet_v2.preprocess_input,
+        ),
+    ],
+)
+def test_functions_of_others_are_told_apart_by_name(make_study, one, other):
+    make_study(config={"by": one}).run([0], verbose=0)
+    assert len(make_study(config={"by": one}).rows()) == 2
+    with pytest.raises(ValueError, match=r"config\.by"):
+        make_study(config={"by": other})
+
+
+@pytest.mark.any_backend
+def test_code_of_objects_with_a_config_counts(make_study):
+    class Ones(keras.initializers.Initializer):
+        def __call__(self, shape, dtype=None):
+            return keras.ops.ones(shape, dtype)
+
+    class Twos(keras.initializers.Initializer):
+        def __call__(self, shape, dtype=None):
+            return 2 * keras.ops.ones(shape, dtype)
+
+    make_study(config={"by": Ones()}).run([0], verbose=0)
+    assert len(make_study(config={"by": Ones()}).rows()) == 2
+    with pytest.raises(ValueError, match=r"code of config\.by\.class has"):
+        make_study(config={"by": Twos()})
 
 
 @pytest.mark.any_backend
@@ -957,10 +1000,22 @@ def test_training_that_returns_nan_may_be_repeatable(make_study):
 
 
 @pytest.mark.any_backend
+def test_functions_that_partials_are_given_count(make_study):
+    def arms(function, **kwargs):
+        arm = functools.partial(lambda f, model, seed: None, function)
+        return make_study(arms={"arm": arm}, **kwargs)
+
+    arms(constant).run([0], verbose=0)
+    with pytest.raises(ValueError, match=r"code of arm\.arguments\.0 has"):
+        arms(another)
+    assert len(arms(another, any_code=True).rows()) == 1
+
+
+@pytest.mark.any_backend
 def test_the_code_within_a_partial_counts(make_study):
     make_study(functools.partial(constant, loss=1.0)).run([0], verbose=0)
     assert len(make_study(functools.partial(constant, loss=1.0)).rows()) == 2
-    with pytest.raises(ValueError, match=r"keywords\.loss is 1\.0, not 2\.0"):
+    with pytest.raises(ValueError, match=r"arguments\.loss is 1\.0, not 2\.0"):
         make_study(functools.partial(constant, loss=2.0))
     with pytest.raises(
         ValueError, match=r"the code of train\.call has changed"
@@ -987,13 +1042,18 @@ def test_paths_arrays_and_layers_are_described(make_study, tmp_path):
         options = {"teacher": make_small_model(), "values": values}
         return {"arm": functools.partial(arm, **options)}
 
-    config = {"data": tmp_path, "code": None}
+    names = [np.array(["cat", name], object) for name in ("a dog", "a fox")]
+    config = {"data": tmp_path, "code": None, "names": names[0].copy()}
     study = make_study(arms=arms(np.zeros(10**5)), config=config)
     study.run([0], verbose=0)
     row = study.path / "runs" / "0-arm.json"
     assert len(row.read_text()) < 3000
-    with pytest.raises(ValueError, match=r"keywords\.values is 'float64 array"):
+    with pytest.raises(ValueError, match=r"\.values is 'float64 array"):
         make_study(arms=arms(np.ones(10**5)), config=config)
+    same = arms(np.zeros(10**5))
+    make_study(arms=same, config={**config, "names": names[0]})
+    with pytest.raises(ValueError, match=r"'a dog'\], not .*'a fox'"):
+        make_study(arms=same, config={**config, "names": names[1]})
 
 
 @pytest.mark.any_backend
@@ -1018,6 +1078,38 @@ def test_failures_stay_until_their_runs_are_made_again(make_study):
     works = 2
     study.run([0, 1], retry_failed=True, verbose=0)
     assert [row["error"] for row in make_study(fail).rows()] == [None] * 4
+
+
+@pytest.mark.any_backend
+def test_failures_that_others_have_made_again_are_none(make_study):
+    def fail(model, seed):
+        if seed == 1 and not works:
+            raise ArithmeticError("no luck")
+        return instant(model, seed)
+
+    works = False
+    study = make_study(fail)
+    with pytest.warns(UserWarning, match="2 of 4 runs have failed"):
+        study.run([0, 1], verbose=0)
+    works = True
+    make_study(fail).run([0, 1], retry_failed=True, verbose=0)
+    works = False
+    assert [row["error"] for row in study.rows()] == [None] * 4
+    study.run([0, 1], retry_failed=True, verbose=0)
+    assert [row["error"] for row in make_study(fail).rows()] == [None] * 4
+
+
+@pytest.mark.any_backend
+def test_rows_stay_where_the_study_began(tmp_path, monkeypatch):
+    def train(model, seed):
+        os.chdir(tmp_path)
+        return instant(model, seed)
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    study = Study(make_small_model, train, arms=ARMS, path="study")
+    study.run([0, 1], verbose=0)
+    assert len(os.listdir(tmp_path / "here" / "study" / "runs")) == 4
 
 
 # Words.
