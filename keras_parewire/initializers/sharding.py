@@ -25,7 +25,7 @@ def placed(make: Callable[[], Tensor | np.ndarray], layout: Any) -> Tensor:
     if layout is None:
         kernel = make()
         known = isinstance(kernel, np.ndarray)
-        return ops.convert_to_tensor(kernel) if known else kernel
+        return ops.convert_to_tensor(kernel, kernel.dtype) if known else kernel
     if isinstance(layout, keras.distribution.TensorLayout):
         layout = layout.backend_layout
     # Keras calls the initializer with the mesh set: new tensors are on it.

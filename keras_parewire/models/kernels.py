@@ -126,6 +126,8 @@ def _classified(
         skipped = Skipped.QUANTIZED
     elif axes.rank not in (None, len(weight.shape)):
         skipped = Skipped.OTHER_RANK
+    elif 0 in weight.shape:
+        skipped = Skipped.EMPTY
     elif not by_itself:
         skipped = axes.skipped_by_default
     view = None if skipped else _view(weight, axes)

@@ -29,6 +29,7 @@ class Skipped(enum.Enum):
     UNKNOWN_LAYER = "unknown layer {layer}, see `register_axes`"
     OTHER_RANK = "of another rank than {layer} has, see `register_axes`"
     QUANTIZED = "quantized to {dtype}"
+    EMPTY = "empty"
 
 
 # The axes along which initializers count the fans of a kernel; None if they

@@ -72,8 +72,7 @@ def rewire_model(
             and depthwise kernels are rewired only if their own layer is in the
             list, as an object or by its exact name.
         seed: An integer, a `keras.random.SeedGenerator`, or None for a random
-            one. It seeds all kernels, each with its own random stream, which
-            depends on the kernel's place among the weights of the model.
+            one. Each kernel has its own stream, by its place in the model.
         verbose: 0 for silence, 1 for a progress bar, 2 for a single line, as in
             `keras.Model.fit`. Defaults to 0.
 
@@ -88,8 +87,7 @@ def rewire_model(
 
     Warns:
         UserWarning: If weights such as biases differ from the constant that
-            their layer names, as after training, which rewiring undoes; or if
-            nothing is rewired, since the layers of the model are unknown.
+            their layer names, as after training; or if no layer is known.
 
     Reference:
 

@@ -125,10 +125,10 @@ def reinitialize(
             updates.append((generator.state, np.array([start, 0])))
     # The state of an optimizer may depend on the new weights.
     state = updates_that_reset(survey, keep_trained=layers is not None)
-    assign_all(itertools.chain(updates, state))
-    if layers is None:
+    if layers is None:  # First, since a metric of the user's own may fail.
         for metric in model.metrics:
             metric.reset_state()
+    assign_all(itertools.chain(updates, state))
     if kernel_initializer is None:
         return None
     return make_report(survey, measured, number)

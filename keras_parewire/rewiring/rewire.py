@@ -75,7 +75,7 @@ def rewire(
         return rewire_kernel(kernel, view, exponent, noise_key(seed))
     check_finite(values)
     return ops.convert_to_tensor(
-        rewire_kernel(values, view, exponent, noise_key(seed))
+        rewire_kernel(values, view, exponent, noise_key(seed)), kernel.dtype
     )
 
 

@@ -17,6 +17,7 @@ from keras_parewire import (
     PARewired,
     Sinusoidal,
     StrengthStabilized,
+    rewire,
 )
 
 SHAPE = (24, 16)
@@ -317,6 +318,17 @@ def test_a_kernel_has_the_dtype_of_its_layer(wrapper, given, dtype):
         np.random.seed(0)
         drawn = ops.convert_to_tensor(OfNumPy(given)(SHAPE))
         assert_permutation(kernel, ops.cast(drawn, dtype))
+
+
+@any_wrapper
+def test_a_kernel_has_the_dtype_that_keras_defaults_to(wrapper):
+    keras.config.set_floatx("bfloat16")
+    try:
+        dtype = keras.initializers.HeNormal(seed=0)(SHAPE).dtype
+        kernel = wrapper("he_normal", seed=0)(SHAPE)
+        assert kernel.dtype == rewire(kernel).dtype == dtype
+    finally:
+        keras.config.set_floatx("float32")
 
 
 @any_wrapper

@@ -414,6 +414,7 @@ def test_rescale_some():
         ({"head/kernel": 0}, ValueError, "head/kernel"),
         ({"conv/kernel": 2, "nowhere": 1}, ValueError, "nowhere"),
         ({"conv/kernel": 2, "conv/bias": 1}, ValueError, "conv/bias"),
+        ({"nowhere": 1, 3: 1}, ValueError, "nowhere"),
     ],
 )
 def test_bad_targets(to, error, text):

@@ -784,6 +784,25 @@ def test_chosen_kernels_only():
     assert not kernels_of(model)[-1].any()
 
 
+def test_a_metric_that_fails_changes_no_weight():
+    class Failing(keras.metrics.MeanAbsoluteError):
+        def reset_state(self):
+            if done:
+                raise ArithmeticError("no luck")
+            super().reset_state()
+
+    done, model = [], dense_model()
+    model.compile("sgd", "mse", metrics=[Failing()])
+    outputs = model.compute_output_shape((2, 8))
+    model.fit(np.ones((2, 8)), np.ones(outputs), verbose=0)
+    before = [as_array(v).copy() for v in model.weights]
+    done.append(True)
+    with pytest.raises(ArithmeticError, match="no luck"):
+        reinitialize(model, seed=0)
+    for variable, old in zip(model.weights, before, strict=True):
+        assert_same(variable.value, old)
+
+
 @pytest.mark.parametrize(
     ("initializer", "error", "text"),
     [

@@ -403,6 +403,14 @@ def test_no_models():
             function(keras.Sequential([keras.Input((8,)), layers.Flatten()]))
 
 
+def test_empty_kernels_are_skipped():
+    model = keras.Sequential(
+        [keras.Input((0,)), layers.Dense(4), layers.Dense(5)]
+    )
+    report = rewire_model(model, seed=0)
+    assert [row.skipped for row in report] == ["empty", "bias", None, "bias"]
+
+
 def test_nothing_is_half_done():
     model = mixed()
     kernel = model.get_layer("head").kernel
