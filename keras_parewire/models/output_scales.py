@@ -127,7 +127,7 @@ def rescale_model(
     if not targets.keys() <= set(measured):
         raise ValueError(
             "`to` must name kernels that `output_scales` measures, which are "
-            f"{measured}. Received: {list(targets.keys() - set(measured))}"
+            f"{measured}. Received: {[x for x in targets if x not in measured]}"
         )
     assign_all(itertools.chain(updates, updates_that_reset(survey)))
     return report

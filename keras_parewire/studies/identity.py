@@ -43,8 +43,8 @@ def describe(value: Any, what: str) -> Any:
         if isinstance(item, keras.layers.Layer):
             return f"layer {_NUMBER.sub('', item.name)}"
         if isinstance(item, functools.partial):
-            given = dict(enumerate(item.args)) | item.keywords
-            return {"call": item.func, "arguments": given}
+            parts = {"arguments": item.args, "keywords": item.keywords}
+            return {"call": item.func, **parts}
         if hasattr(item, "get_config") and not inspect.isclass(item):
             config = {**item.get_config(), "name": None}  # May be numbered.
             return {"class": _described_function(type(item)), "config": config}
@@ -67,7 +67,7 @@ def _described_function(function: Any) -> Any:
     """Describes a function, a class or a callable object by its code."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
     module = str(getattr(function, "__module__", ""))
-    if module.split(".")[0] in ("keras", "keras_parewire"):  # By version.
+    if module.split(".")[0] in ("keras", "keras_parewire"):  # Versions count.
         return f"function {module}.{name}"
     code = _code_of(function)
     if code is None:
@@ -178,6 +178,8 @@ def differences(
     """
     if found == expected:
         return ""
+    if isinstance(found, list) and isinstance(expected, list):
+        found, expected = dict(enumerate(found)), dict(enumerate(expected))
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
         if found.keys() == expected.keys() == {"function", "code"}:
             known = {found["code"], expected["code"]} - {None}

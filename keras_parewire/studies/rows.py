@@ -78,8 +78,7 @@ class Rows:
             # The first one decides, so their order is that of the first row.
             metrics = {name: metrics[name] for name in self._names}
         path = Path(self._file(arm, seed))
-        if path.exists() and self.read(arm, seed)["error"] is not None:
-            path.unlink(missing_ok=True)
+        failed = path.exists() and self.read(arm, seed)["error"] is not None
         row = {
             "arm": arm,
             "seed": seed,
@@ -89,7 +88,7 @@ class Rows:
             "utc": datetime.now(UTC).isoformat(timespec="seconds"),
             "identity": self._identity_of(arm),
         }
-        create(path, row)
+        write(path, row, replace=failed)
         return flat(self.read(arm, seed), self._names)
 
     def read(self, arm: str, seed: int) -> Row:
@@ -192,8 +191,8 @@ def flat(row: Row, names: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def create(path: Path, content: Mapping[str, Any]) -> bool:
-    """Writes a file unless it exists; returns whether it did not."""
+def write(path: Path, content: Mapping[str, Any], replace: bool) -> None:
+    """Writes a file, or if there is one, only does so with `replace`."""
     text = json.dumps(content, allow_nan=False)
     draft = path.with_name(f".{uuid.uuid4().hex}")
     try:
@@ -204,13 +203,9 @@ def create(path: Path, content: Mapping[str, Any]) -> bool:
             os.fsync(file.fileno())
         try:
             os.link(draft, path)
-        except FileExistsError:
-            return False
         except OSError:
-            # Some file systems, such as FAT, have no links.
-            if path.exists():
-                return False
-            draft.replace(path)
+            # There is a file, or the file system, such as FAT, has no links.
+            if replace or not path.exists():
+                draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    return True
