@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import sys
 from pathlib import Path
 from unittest import mock
 
@@ -18,17 +17,17 @@ KERAS_VERSION = tuple(map(int, keras.__version__.split(".")[:2]))
 as_array = ops.convert_to_numpy
 
 
-def child_environment(**variables):
-    """Returns the environment of a process that knows the tests' modules.
+def child_environment(*paths, **variables):
+    """Returns the environment of a process that also imports from `paths`.
 
     Keras imports TensorFlow wherever it is installed, which takes small scripts
     of other backends longer than their work. So these do not find it.
     """
     variables = {**os.environ, **variables}
-    paths = [path for path in sys.path if path]
+    paths = [*paths, variables.get("PYTHONPATH")]
     if variables["KERAS_BACKEND"] != "tensorflow":
         paths = [str(Path(__file__).with_name("without_tensorflow")), *paths]
-    return {**variables, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**variables, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def bits(kernel):

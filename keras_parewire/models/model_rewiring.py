@@ -86,8 +86,8 @@ def rewire_model(
         TypeError: If an argument is of the wrong type.
 
     Warns:
-        UserWarning: If weights such as biases differ from the constant that
-            their layer names, as after training; or if no layer is known.
+        UserWarning: If weights such as biases have changed, as by training,
+            which rewiring undoes; or if no layer is known.
 
     Reference:
 

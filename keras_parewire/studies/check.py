@@ -71,11 +71,12 @@ def check(
             len(matrices),
             sum(int(array.sum()) for array in changed) / max(total, 1),
         )
+    first = next(iter(arms.values()))
     names: list[str] = []
     ends = []
     for seed in (0, 1, 0):
         model = runs.new_model(make_model, seed)
-        runs.apply_arm(next(iter(arms.values())), model, seed)
+        runs.apply_arm(first, model, seed)
         metrics = runs.named_metrics(train(model, seed), model)
         names = names or [*metrics]
         numbers = np.array([metrics.get(name, math.nan) for name in names])

@@ -20,6 +20,8 @@ from typing import Any
 import keras
 import numpy as np
 
+# The versions of these packages are in the environment.
+_VERSIONED = ("keras", "keras_parewire")
 _NAMED = ast.AsyncFunctionDef | ast.ClassDef | ast.FunctionDef
 # Keras counts the layers of all models of a process.
 _NUMBER = re.compile("_[0-9]+(?=/|$)")
@@ -67,7 +69,7 @@ def _described_function(function: Any) -> Any:
     """Describes a function, a class or a callable object by its code."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
     module = str(getattr(function, "__module__", ""))
-    if module.split(".")[0] in ("keras", "keras_parewire"):  # Versions count.
+    if module.split(".")[0] in _VERSIONED:
         return f"function {module}.{name}"
     code = _code_of(function)
     if code is None:

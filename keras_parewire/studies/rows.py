@@ -192,7 +192,7 @@ def flat(row: Row, names: Iterable[str]) -> dict[str, Any]:
 
 
 def write(path: Path, content: Mapping[str, Any], replace: bool) -> None:
-    """Writes a file, or if there is one, only does so with `replace`."""
+    """Writes a file, in the place of another one only with `replace`."""
     text = json.dumps(content, allow_nan=False)
     draft = path.with_name(f".{uuid.uuid4().hex}")
     try:

@@ -1,6 +1,7 @@
 import importlib
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ import cifar10.trainer
 import keras
 import numpy as np
 import pytest
+from helpers import child_environment
 from keras import ops
 
 from keras_parewire import Sinusoidal, reinitialize, strength_variance
@@ -452,11 +454,13 @@ def test_lowest_and_highest(network):
 def test_rows_are_in_a_folder_and_in_one_file(tmp_path):
     # Two calls make one study.
     for arms, seeds in ((["base", "pa"], [0, 1]), (["shuffled"], [0])):
-        options = make_options(tmp_path, arms=arms, seeds=seeds)
+        options = make_options(
+            tmp_path, model="small_cnn", arms=arms, seeds=seeds
+        )
         data = cifar10.data.synthetic(32, 16, 16)
         cifar10.train.run_study(options, data)
     [folder] = [path for path in tmp_path.iterdir() if path.is_dir()]
-    assert re.fullmatch("cifar10-mlp-[0-9a-f]{8}", folder.name)
+    assert re.fullmatch("cifar10-small_cnn-[0-9a-f]{8}", folder.name)
     section = cifar10.rows.read(folder.with_suffix(".csv"))
     assert [(row["arm"], row["seed"]) for row in section.rows] == [
         ("base", 0),
@@ -648,11 +652,16 @@ def test_help_describes_every_option(monkeypatch):
 
 
 @pytest.mark.any_backend
-def test_smoke(tmp_path, monkeypatch, capsys):
-    arguments = ["train.py", "--smoke", "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", arguments)
-    cifar10.train.main()
-    assert "The smoke test has passed." in capsys.readouterr().out
+def test_smoke(tmp_path):
+    script = EXAMPLES / "cifar10" / "train.py"
+    process = subprocess.run(
+        [sys.executable, script, "--smoke", "--out", tmp_path],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "The smoke test has passed." in process.stdout
     networks = [path.name.split("-")[1] for path in tmp_path.glob("*.csv")]
     assert sorted(networks) == sorted(cifar10.models.RECIPES)
 

@@ -16,8 +16,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.fixture
 def run(monkeypatch, capfd):
     """Runs a script in this process, and returns what it prints."""
-
-    # Of those that the script starts.
+    # For the processes that the script starts.
     monkeypatch.setenv("PYTHONPATH", child_environment()["PYTHONPATH"])
 
     def call(script, *arguments):

@@ -19,6 +19,7 @@ needs_ray = pytest.mark.skipif(
 )
 HERE = Path(__file__).parent
 ENVIRONMENT = child_environment(
+    *sys.path,
     # Everything stays on this machine.
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
     RAY_AUTH_MODE="disabled",
